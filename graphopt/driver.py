@@ -1,0 +1,72 @@
+"""The worklist: rules are tried at each node in topological order, and again only where something changed."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from graphopt.facts import Facts
+from graphopt.graph import Node
+from graphopt.rewrite import ANY, NoMatch, Refused, Rewriter, Rule
+
+# A fixed point that needs more applications than this per node is none: two rules undo each other.
+MOST_APPLICATIONS_PER_NODE = 8
+LEAST_APPLICATIONS = 1000
+
+
+class Stop:
+    """Why a run of the driver ended."""
+
+    DONE = "done"
+    LIMIT = "limit"  # the limit on applications, for bisection
+    CYCLE = "cycle"  # rules that undo each other
+
+
+def run_rules(rules: Sequence[Rule[Any]], facts: Facts, edit: Rewriter) -> str:
+    """Applies `rules` in all graphs of the model until none matches; returns the stop reason.
+
+    Time is O(nodes + applications): rules are indexed by their root operator, an application re-queues its neighbours
+    only. When the number of applications passes the bound, the rules that fired last are logged as undoing each other.
+    """
+    by_root: dict[str, list[Rule[Any]]] = {}
+    for rule in rules:
+        for root in rule.roots:
+            by_root.setdefault(root, []).append(rule)
+    anywhere = by_root.pop(ANY, [])
+    queue = deque(node for graph in facts.model.graphs() for node in graph.sorted_nodes())
+    queued = set(queue)
+    bound = max(LEAST_APPLICATIONS, MOST_APPLICATIONS_PER_NODE * len(queue)) + len(edit.log.applications)
+    while queue:
+        node = queue.popleft()
+        queued.discard(node)
+        for rule in (*by_root.get(node.op, ()), *anywhere):
+            if node.is_erased or not _try(rule, node, facts, edit):
+                continue
+            for touched in edit.touched:
+                if touched not in queued and not touched.is_erased:
+                    queued.add(touched)
+                    queue.append(touched)
+            if not node.is_erased and node not in queued:
+                queued.add(node)
+                queue.appendleft(node)
+            break
+        if edit.log.stopped_at_limit:
+            return Stop.LIMIT
+        if len(edit.log.applications) > bound:
+            recent = {a.rule for a in edit.log.applications[-20:]}
+            edit.log.refuse(" / ".join(sorted(recent)), "these rules undo each other; stopped", node)
+            return Stop.CYCLE
+    return Stop.DONE
+
+
+def _try(rule: Rule[Any], node: Node, facts: Facts, edit: Rewriter) -> bool:
+    """Whether `rule` was applied at `node`."""
+    found = rule.match(node, facts)
+    if isinstance(found, NoMatch):
+        if isinstance(found, Refused):
+            edit.log.refuse(rule.name, found.reason, found.node)
+        else:
+            edit.log.misses[rule.name, found.reason] += 1
+        return False
+    return edit.apply(rule, node, lambda e: rule.rewrite(found, e)) is not None

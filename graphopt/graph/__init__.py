@@ -1,0 +1,41 @@
+"""The graph: nodes and tensors with identity semantics, read from and written to ONNX protobufs."""
+
+from graphopt.graph.constant import (
+    Array,
+    ArrayConstant,
+    Constant,
+    LazyConstant,
+    ProtoConstant,
+    SparseConstant,
+    bits_of,
+    numpy_dtype,
+    onnx_dtype,
+)
+from graphopt.graph.exporter import export_model, node_proto, value_info
+from graphopt.graph.graph import Function, Graph, Model
+from graphopt.graph.importer import import_model
+from graphopt.graph.node import AttributeRef, Dim, Node, Shape, Tensor
+
+__all__ = [
+    "Array",
+    "ArrayConstant",
+    "AttributeRef",
+    "Constant",
+    "Dim",
+    "Function",
+    "Graph",
+    "LazyConstant",
+    "Model",
+    "Node",
+    "ProtoConstant",
+    "Shape",
+    "SparseConstant",
+    "Tensor",
+    "bits_of",
+    "export_model",
+    "import_model",
+    "node_proto",
+    "numpy_dtype",
+    "onnx_dtype",
+    "value_info",
+]

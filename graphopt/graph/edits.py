@@ -1,0 +1,180 @@
+"""The primitives that change a graph, each with its undoing: nothing else links or unlinks.
+
+A `Journal` collects the undoings of one rewrite, so that a rewrite that fails half-way, loses by the cost model or is
+proved wrong can be taken back whole. All primitives are O(size of the node), never O(consumers of a tensor), except
+`redirect`, which visits the consumers that it moves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from graphopt.graph.graph import Graph
+from graphopt.graph.node import Node, Tensor
+
+
+class Journal:
+    """What was changed since it was opened, newest last."""
+
+    __slots__ = ("_undo",)
+
+    def __init__(self) -> None:
+        self._undo: list[Callable[[], None]] = []
+
+    def __len__(self) -> int:
+        return len(self._undo)
+
+    def roll_back(self) -> None:
+        """Takes every change back, the newest first."""
+        while self._undo:
+            self._undo.pop()()
+
+    def attach(self, node: Node, graph: Graph) -> None:
+        """Puts `node`, its inputs and outputs set, into `graph`."""
+        _link(node, graph)
+        self._undo.append(lambda: _unlink(node))
+
+    def detach(self, node: Node) -> None:
+        """Takes `node` out of its graph; what it made has no producer any more."""
+        graph = node.owner
+        _unlink(node)
+        self._undo.append(lambda: _link(node, graph))
+
+    def set_input(self, node: Node, index: int, tensor: Tensor | None) -> None:
+        """Makes input `index` of `node` read `tensor`."""
+        old = node.inputs
+        new = (*old[:index], tensor, *old[index + 1 :])
+        _set_inputs(node, new)
+        self._undo.append(lambda: _set_inputs(node, old))
+
+    def set_outputs(self, node: Node, outputs: tuple[Tensor | None, ...]) -> None:
+        """Makes `node`, which is in a graph, the producer of `outputs`."""
+        old = node.outputs
+        _set_outputs(node, outputs)
+        self._undo.append(lambda: _set_outputs(node, old))
+
+    def redirect(self, old: Tensor, new: Tensor) -> list[Node]:
+        """Makes every node that reads `old` read `new`; returns these nodes."""
+        moved = list(old.consumers)
+        for node in moved:
+            before = node.inputs
+            _set_inputs(node, tuple([new if t is old else t for t in before]))
+            self._undo.append(lambda node=node, before=before: _set_inputs(node, before))  # type: ignore[misc]
+        return moved
+
+    def set_graph_output(self, graph: Graph, index: int, tensor: Tensor) -> None:
+        """Makes output `index` of `graph` be `tensor`."""
+        old = graph.outputs[index]
+        _set_graph_output(graph, index, tensor)
+        self._undo.append(lambda: _set_graph_output(graph, index, old))
+
+    def rename(self, tensor: Tensor, name: str) -> None:
+        """Gives `tensor` another name; the caller knows that it is free."""
+        old = tensor.name
+        tensor.name = name
+        self._undo.append(lambda: setattr(tensor, "name", old))
+
+    def add_initializer(self, tensor: Tensor) -> None:
+        """Lists the constant `tensor` among its graph's initializers."""
+        initializers = tensor.graph.initializers
+        initializers[tensor] = None
+        self._undo.append(lambda: initializers.pop(tensor, None))
+
+    def drop_initializer(self, tensor: Tensor) -> None:
+        """Takes `tensor` off its graph's initializers."""
+        initializers = tensor.graph.initializers
+        del initializers[tensor]
+        self._undo.append(lambda: initializers.__setitem__(tensor, None))
+
+    def set_type(self, tensor: Tensor, dtype: int | None, shape: tuple[int | str | None, ...] | None) -> None:
+        """Notes what became known of a tensor's type."""
+        old = (tensor.dtype, tensor.shape)
+        tensor.dtype, tensor.shape = dtype, shape
+
+        def undo() -> None:
+            tensor.dtype, tensor.shape = old
+
+        self._undo.append(undo)
+
+    def set_metadata(self, node: Node, key: str, value: str) -> None:
+        """Adds an entry to the node's metadata."""
+        old = node.metadata
+        node.metadata = {**old, key: value}
+        self._undo.append(lambda: setattr(node, "metadata", old))
+
+
+def _link(node: Node, graph: Graph) -> None:
+    node.graph = graph
+    graph.nodes[node] = None
+    _read(node)
+    for tensor in node.outputs:
+        if tensor is not None:
+            tensor.producer = node
+            tensor.graph = graph
+
+
+def _unlink(node: Node) -> None:
+    del node.owner.nodes[node]
+    node.graph = None
+    _forget(node)
+    for tensor in node.outputs:
+        if tensor is not None and tensor.producer is node:
+            tensor.producer = None
+
+
+def _hold(node: Node) -> None:
+    for tensor in node.inputs:
+        if tensor is not None:
+            tensor.consumers[node] = tensor.consumers.get(node, 0) + 1
+
+
+def _release(node: Node) -> None:
+    for tensor in node.inputs:
+        if tensor is not None:
+            times = tensor.consumers[node]
+            if times == 1:
+                del tensor.consumers[node]
+            else:
+                tensor.consumers[node] = times - 1
+
+
+def _read(node: Node) -> None:
+    """Counts the node, and all nodes of its bodies, among the consumers of what they read."""
+    _hold(node)
+    for body in node.subgraphs():
+        for index, tensor in enumerate(body.outputs):
+            tensor.listings[body, index] = None
+        for inner in body.nodes:
+            _read(inner)
+
+
+def _forget(node: Node) -> None:
+    _release(node)
+    for body in node.subgraphs():
+        for index, tensor in enumerate(body.outputs):
+            del tensor.listings[body, index]
+        for inner in body.nodes:
+            _forget(inner)
+
+
+def _set_inputs(node: Node, inputs: tuple[Tensor | None, ...]) -> None:
+    _release(node)
+    node.inputs = inputs
+    _hold(node)
+
+
+def _set_outputs(node: Node, outputs: tuple[Tensor | None, ...]) -> None:
+    for tensor in node.outputs:
+        if tensor is not None and tensor.producer is node:
+            tensor.producer = None
+    node.outputs = outputs
+    for tensor in outputs:
+        if tensor is not None:
+            tensor.producer = node
+            tensor.graph = node.owner
+
+
+def _set_graph_output(graph: Graph, index: int, tensor: Tensor) -> None:
+    del graph.outputs[index].listings[graph, index]
+    graph.outputs[index] = tensor
+    tensor.listings[graph, index] = None

@@ -1,0 +1,207 @@
+"""Model -> ModelProto. What no rewrite touched comes out as it went in, node for node and name for name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
+
+from graphopt.graph.constant import SparseConstant
+from graphopt.graph.graph import Graph, Model
+from graphopt.graph.node import AttributeRef, Dim, Node, Tensor
+
+# what the exporter writes for an initializer: its TensorProto, or None when it goes elsewhere
+WriteInitializer = Callable[[Tensor], TensorProto | None]
+
+_OPTIONAL_DEFAULTS_IR = 4
+
+
+def export_model(model: Model, write_initializer: WriteInitializer | None = None) -> ModelProto:
+    """A new ModelProto of the model; nothing in it is shared with the graph's own protobufs.
+
+    `write_initializer` may place an initializer elsewhere (external data); by default the values are written inline.
+    """
+    exporter = _Exporter(model, write_initializer or inline_initializer)
+    result = ModelProto()
+    source = model.proto
+    for field, value in source.ListFields():
+        if field.name not in ("graph", "functions", "opset_import", "training_info"):
+            _copy_field(result, field.name, value)
+    result.training_info.extend(source.training_info)
+    result.opset_import.extend(source.opset_import)
+    known = {o.domain for o in source.opset_import} | ({""} if "" in model.opsets else set())
+    for domain, version in model.opsets.items():
+        if domain not in known and not (domain == "" and "ai.onnx" in known):
+            result.opset_import.append(helper.make_opsetid(domain, version))
+    exporter.fill_graph(result.graph, model.graph)
+    exporter.restore_listed_initializers(result)
+    result.functions.extend(exporter.function(f.proto, f.body) for f in model.functions.values())
+    return result
+
+
+def inline_initializer(tensor: Tensor) -> TensorProto:
+    """The initializer's values within the model."""
+    assert tensor.constant is not None
+    return tensor.constant.to_proto(tensor.name)
+
+
+def value_info(tensor: Tensor, name: str | None = None) -> ValueInfoProto | None:
+    """The tensor's type as a ValueInfoProto, None when its dtype is unknown."""
+    if tensor.dtype is None:
+        return None
+    return helper.make_tensor_value_info(name or tensor.name, tensor.dtype, list(tensor.shape) if tensor.shape is not None else None)
+
+
+def node_proto(node: Node, bodies: dict[str, list[GraphProto]] | None = None) -> NodeProto:
+    """The node as protobuf. `bodies` are its subgraphs, already exported."""
+    inputs = [t.name if t is not None else "" for t in node.inputs]
+    outputs = [t.name if t is not None else "" for t in node.outputs]
+    source = node.proto
+    if source is not None and not bodies and not node.metadata and list(source.input) == inputs and list(source.output) == outputs:
+        return source
+    result = NodeProto()
+    if source is not None:
+        result.CopyFrom(source)
+        del result.input[:], result.output[:]
+        if bodies:
+            kept = [a for a in result.attribute if a.name not in bodies]
+            del result.attribute[:]
+            result.attribute.extend(kept)
+    else:
+        result.op_type, result.domain, result.name = node.op_type, node.domain, node.name
+        result.attribute.extend(attribute_proto(k, v) for k, v in sorted(node.attrs.items()))
+    result.input.extend(inputs)
+    result.output.extend(outputs)
+    for name, graphs in (bodies or {}).items():
+        result.attribute.append(_graph_attribute(name, graphs))
+    for key, value in node.metadata.items():
+        _set_entry(result.metadata_props, key, value)
+    return result
+
+
+def attribute_proto(name: str, value: Any) -> AttributeProto:
+    """The attribute as protobuf; tuples become lists, a protobuf is taken as it is."""
+    if isinstance(value, AttributeProto):
+        return value
+    if isinstance(value, AttributeRef):
+        raise ValueError(f"attribute '{name}' refers to '{value.name}': its type is unknown outside its function")
+    return helper.make_attribute(name, list(value) if isinstance(value, tuple) else value)
+
+
+def _graph_attribute(name: str, graphs: list[GraphProto]) -> AttributeProto:
+    if len(graphs) == 1:
+        return helper.make_attribute(name, graphs[0])
+    return helper.make_attribute(name, graphs)
+
+
+def _set_entry(entries: Any, key: str, value: str) -> None:
+    for entry in entries:
+        if entry.key == key:
+            entry.value = value
+            return
+    entries.add(key=key, value=value)
+
+
+def _copy_field(target: Any, name: str, value: Any) -> None:
+    if hasattr(value, "extend") and not isinstance(value, (str, bytes)):
+        getattr(target, name).extend(value)
+    else:
+        setattr(target, name, value)
+
+
+class _Exporter:
+    def __init__(self, model: Model, write_initializer: WriteInitializer) -> None:
+        self.model = model
+        self.write_initializer = write_initializer
+
+    def fill_graph(self, result: GraphProto, graph: Graph) -> None:
+        source = graph.proto
+        for field in ("name", "doc_string"):
+            if source.HasField(field):
+                setattr(result, field, getattr(source, field))
+        result.metadata_props.extend(source.metadata_props)
+        result.input.extend(_named(t) for t in graph.inputs)
+        result.output.extend(_renamed(info, t.name) for t, info in zip(graph.outputs, source.output, strict=True))
+        result.node.extend(self.node(n) for n in graph.sorted_nodes())
+        self._initializers(result, graph)
+        self._value_info(result, graph)
+        present = {t.name for t in graph.initializers} | {t.name for n in graph.nodes for t in n.outputs if t is not None}
+        present |= {t.name for t in graph.inputs}
+        result.quantization_annotation.extend(q for q in source.quantization_annotation if q.tensor_name in present)
+
+    def node(self, node: Node) -> NodeProto:
+        bodies: dict[str, list[GraphProto]] = {}
+        for name, graphs in node.bodies.items():
+            bodies[name] = [GraphProto() for _ in graphs]
+            for proto, graph in zip(bodies[name], graphs, strict=True):
+                self.fill_graph(proto, graph)
+        return node_proto(node, bodies)
+
+    def function(self, proto: FunctionProto, body: Graph) -> FunctionProto:
+        result = FunctionProto()
+        result.CopyFrom(proto)
+        del result.node[:]
+        for tensor in body.initializers:  # a function has no initializers: they become Constant nodes
+            value = inline_initializer(tensor)
+            result.node.append(helper.make_node("Constant", [], [tensor.name], value=value))
+        result.node.extend(self.node(n) for n in body.sorted_nodes())
+        return result
+
+    def _initializers(self, result: GraphProto, graph: Graph) -> None:
+        for tensor in graph.initializers:
+            if isinstance(tensor.constant, SparseConstant):
+                result.sparse_initializer.append(tensor.constant.proto)
+                continue
+            proto = self.write_initializer(tensor)
+            if proto is not None:
+                result.initializer.append(proto)
+        for tensor, default in graph.defaults.items():
+            if isinstance(default, SparseConstant):
+                result.sparse_initializer.append(default.proto)
+            else:
+                result.initializer.append(default.to_proto(tensor.name))
+
+    def _value_info(self, result: GraphProto, graph: Graph) -> None:
+        """What the file said of inner tensors, for those that are still there."""
+        inner = {id(t.info): t for n in graph.nodes for t in n.outputs if t is not None and t.info is not None}
+        inner.update((id(t.info), t) for t in graph.initializers if t.info is not None)
+        for info in graph.proto.value_info:
+            tensor = inner.get(id(info))
+            if tensor is not None:
+                result.value_info.append(_renamed(info, tensor.name))
+
+    def restore_listed_initializers(self, result: ModelProto) -> None:
+        """Before IR 4 initializers are listed as inputs too; one that a rewrite made moves the model to IR 4."""
+        if result.ir_version >= _OPTIONAL_DEFAULTS_IR:
+            return
+        listed = {i.name: i for i in self.model.proto.graph.input}
+        initializers = [t.name for t in result.graph.initializer]
+        if any(name not in listed for name in initializers):
+            result.ir_version = _OPTIONAL_DEFAULTS_IR
+            return
+        names = set(initializers) | {t.name for t in self.model.graph.inputs}
+        del result.graph.input[:]
+        result.graph.input.extend(info for name, info in listed.items() if name in names)
+
+
+def _named(tensor: Tensor) -> ValueInfoProto:
+    assert tensor.info is not None
+    return _renamed(tensor.info, tensor.name)
+
+
+def _renamed(info: ValueInfoProto, name: str) -> ValueInfoProto:
+    if info.name == name:
+        return info
+    result = ValueInfoProto()
+    result.CopyFrom(info)
+    result.name = name
+    return result
+
+
+def as_dim(value: Any) -> Dim:
+    """One dimension of a TensorShapeProto: a number, a symbol, or None when unknown."""
+    kind = value.WhichOneof("value")
+    if kind == "dim_value":
+        return int(value.dim_value) if value.dim_value >= 0 else None
+    return str(value.dim_param) or None if kind == "dim_param" else None

@@ -1,0 +1,147 @@
+"""Shape and type inference, by onnx's own, without serialising weights.
+
+The model is exported as a skeleton in which every large constant is an input of the same type, sent through
+`onnx.shape_inference`, and the types are noted on the tensors. What the file says of inner tensors is not believed,
+since files are often stale; only for operators without a schema it is all there is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import onnx
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, ValueInfoProto, defs, shape_inference
+
+from graphopt.graph import Graph, Model, Node, Shape, Tensor, export_model, node_proto, value_info
+from graphopt.graph.exporter import as_dim, inline_initializer
+
+# A constant up to this many bytes goes into the skeleton: it may be a shape, an axis, a pad.
+SKELETON_BYTES = 1 << 10
+
+
+def skeleton(model: Model) -> ModelProto:
+    """The model without its large weights, each of them an input of the same type. Checker and inference take it."""
+    hoisted: dict[str, ValueInfoProto] = {}
+
+    def write(tensor: Tensor) -> TensorProto | None:
+        assert tensor.constant is not None
+        if tensor.constant.nbytes <= SKELETON_BYTES or tensor.name in hoisted or tensor.graph.parent is not None:
+            return inline_initializer(tensor)
+        info = value_info(tensor)
+        assert info is not None
+        hoisted[tensor.name] = info
+        return None
+
+    proto = export_model(model, write)
+    listed = {i.name for i in proto.graph.input}
+    proto.graph.input.extend(info for name, info in hoisted.items() if name not in listed)
+    return proto
+
+
+def infer_types(model: Model) -> None:
+    """Notes dtype and shape on every tensor for which onnx can tell them; the others keep None.
+
+    Functions' bodies stay unknown: their types differ from call to call.
+    """
+    proto = skeleton(model)
+    forget_claims(proto.graph)
+    try:
+        inferred = shape_inference.infer_shapes(proto, check_type=False, strict_mode=False, data_prop=True)
+    except Exception:  # onnx raises what its C++ threw: no types is a correct answer
+        return
+    _note_graph(inferred.graph, model.graph)
+
+
+def forget_claims(graph: GraphProto) -> None:
+    """Drops what the graph says of its inner tensors' and outputs' shapes, where onnx has a schema to infer them."""
+    unknown = {o for n in graph.node if not defs.has(n.op_type, n.domain) for o in n.output}
+    claims = [info for info in graph.value_info if info.name in unknown]
+    del graph.value_info[:]
+    graph.value_info.extend(claims)
+    for info in graph.output:
+        if info.name not in unknown and info.type.HasField("tensor_type"):
+            info.type.tensor_type.ClearField("shape")
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                forget_claims(attribute.g)
+            for body in attribute.graphs:
+                forget_claims(body)
+
+
+def _note_graph(proto: GraphProto, graph: Graph) -> None:
+    types = {i.name: i.type for infos in (proto.value_info, proto.output, proto.input) for i in infos}
+    for tensor in _tensors(graph):
+        if tensor.constant is None and tensor.name in types:
+            note_type(tensor, types[tensor.name])
+    holders = [n for n in graph.nodes if n.bodies]
+    if not holders:
+        return
+    by_output = {n.output[0]: n for n in proto.node if n.output and n.attribute}
+    for node in holders:
+        inferred = by_output.get(next((t.name for t in node.outputs if t is not None), ""))
+        if inferred is not None:
+            _note_bodies(inferred, node)
+
+
+def _note_bodies(proto: NodeProto, node: Node) -> None:
+    for attribute in proto.attribute:
+        bodies = node.bodies.get(attribute.name, ())
+        protos = [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
+        for body_proto, body in zip(protos, bodies, strict=False):
+            _note_graph(body_proto, body)
+
+
+def _tensors(graph: Graph) -> Iterable[Tensor]:
+    yield from graph.inputs
+    for node in graph.nodes:
+        for tensor in node.outputs:
+            if tensor is not None:
+                yield tensor
+
+
+def note_type(tensor: Tensor, type_proto: TypeProto) -> None:
+    """Sets the tensor's dtype and shape from a TypeProto; what is no tensor stays unknown."""
+    if not type_proto.HasField("tensor_type"):
+        return
+    tensor_type = type_proto.tensor_type
+    if tensor_type.elem_type:
+        tensor.dtype = tensor_type.elem_type
+    if tensor_type.HasField("shape"):
+        tensor.shape = tuple([as_dim(d) for d in tensor_type.shape.dim])
+
+
+def infer_node(node: Node, opset: int, ir_version: int) -> Sequence[tuple[int | None, Shape | None]]:
+    """The types of the outputs of one node, whose inputs are set but which need not be in a graph yet.
+
+    Unknown (None, None) for operators without a schema, or where an input's dtype is unknown.
+    """
+    unknown = [(None, None)] * len(node.outputs)
+    if not defs.has(node.op_type, node.domain) or opset < 1:
+        return unknown
+    types: dict[str, TypeProto] = {}
+    data: dict[str, TensorProto] = {}
+    for tensor in node.inputs:
+        if tensor is None:
+            continue
+        info = value_info(tensor)
+        if info is None:
+            return unknown
+        types[tensor.name] = info.type
+        if tensor.constant is not None and tensor.constant.nbytes <= SKELETON_BYTES:
+            data[tensor.name] = tensor.constant.to_proto(tensor.name)
+    try:
+        schema = defs.get_schema(node.op_type, opset, node.domain)
+        imports = [onnx.helper.make_opsetid(node.domain, opset)]
+        found = shape_inference.infer_node_outputs(schema, node_proto(node), types, data, None, imports, ir_version)
+    except Exception:  # the schema is too new for this opset, or its inference function threw
+        return unknown
+    return [_type_of(found.get(t.name)) if t is not None else (None, None) for t in node.outputs]
+
+
+def _type_of(proto: TypeProto | None) -> tuple[int | None, Shape | None]:
+    if proto is None or not proto.HasField("tensor_type"):
+        return None, None
+    tensor_type = proto.tensor_type
+    shape = tuple([as_dim(d) for d in tensor_type.shape.dim]) if tensor_type.HasField("shape") else None
+    return tensor_type.elem_type or None, shape

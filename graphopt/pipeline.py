@@ -1,0 +1,173 @@
+"""Passes, the manager that runs them, and the text form of pipelines.
+
+A pipeline is a list of pass names that reads like a table of contents: `clean-up, merge-siblings{max-count=4}, clean-up`.
+Passes are frozen dataclasses; their fields are their options.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, get_type_hints
+
+from graphopt.driver import Stop, run_rules
+from graphopt.errors import PipelineError
+from graphopt.facts import Facts
+from graphopt.graph import Model
+from graphopt.instruments import Instrument, PassRecord
+from graphopt.rewrite import Rewriter, Rule
+from graphopt.targets import Target
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a run was asked for, beyond its pipeline.
+
+    `force` and `forbid` are names of rules. `device` and `batch` are for the cost model. `max_growth` is the number of
+    bytes by which folding may make the model larger, over its inputs.
+    """
+
+    target: Target = Target.TENSORRT
+    force: frozenset[str] = frozenset()
+    forbid: frozenset[str] = frozenset()
+    device: str = "h200"
+    batch: int | None = None
+    max_growth: int = 1 << 20
+    block: str = "plain"
+
+
+@dataclass
+class Context:
+    """What a pass works with."""
+
+    model: Model
+    facts: Facts
+    edit: Rewriter
+    options: Options
+
+    def run_rules(self, rules: Iterable[Rule[Any]]) -> str:
+        """Runs the rules that are not forbidden to their fixed point; returns the stop reason."""
+        allowed = [rule for rule in rules if rule.name not in self.options.forbid]
+        return run_rules(allowed, self.facts, self.edit) if allowed else Stop.DONE
+
+
+class Pass(ABC):
+    """A step of a pipeline. Subclasses are frozen dataclasses; a field `max_count: int` is the option `max-count`.
+
+    `rules` lists the rules that the pass may apply, so that they can be named, forced, forbidden and explained.
+    """
+
+    name: ClassVar[str]
+    rules: ClassVar[tuple[Rule[Any], ...]] = ()
+
+    def run(self, context: Context) -> str | None:
+        """Changes the model through `context.edit` only; returns a stop reason or None."""
+        return context.run_rules(self.rules)
+
+    def __str__(self) -> str:
+        """The text that parses back to this pass."""
+        options = []
+        for f in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, f.name)
+            if value != f.default:
+                options.append(f"{f.name.replace('_', '-')}={str(value).lower() if isinstance(value, bool) else value}")
+        return f"{self.name}{{{' '.join(options)}}}" if options else self.name
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Passes in order."""
+
+    passes: tuple[Pass, ...]
+
+    def __str__(self) -> str:
+        return ", ".join(str(p) for p in self.passes)
+
+
+PassTypes = dict[str, type[Pass]]
+
+_ITEM = re.compile(r"\s*([A-Za-z0-9_-]+)\s*(?:\{([^{}]*)\})?\s*(?:,|$)")
+
+
+def parse_pipeline(text: str, passes: PassTypes, presets: dict[str, str]) -> Pipeline:
+    """The pipeline that `text` names: pass names with options in braces, or names of presets, separated by commas.
+
+    Raises PipelineError for unknown passes, unknown options and malformed text.
+    """
+    result: list[Pass] = []
+    at = 0
+    while at < len(text):
+        found = _ITEM.match(text, at)
+        if found is None:
+            raise PipelineError(f"the pipeline does not read on from '{text[at : at + 30]}'; write it like 'clean-up, fuse-conv{{key=value}}'.")
+        name, options = found.group(1), found.group(2)
+        at = found.end()
+        if name in presets and options is None:
+            result.extend(parse_pipeline(presets[name], passes, {}).passes)
+            continue
+        if name not in passes:
+            raise PipelineError(f"there is no pass '{name}'{suggestion(name, [*passes, *presets])}; `graphopt passes` lists them.")
+        result.append(_configured(passes[name], options or ""))
+    return Pipeline(tuple(result))
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """" (did you mean 'x'?)" when a known name is close to `name`."""
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f" (did you mean '{close[0]}'?)" if close else ""
+
+
+def _configured(cls: type[Pass], text: str) -> Pass:
+    types = get_type_hints(cls)
+    known = {f.name: types[f.name] for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for item in text.split():
+        key, equals, value = item.partition("=")
+        option = key.replace("-", "_")
+        if not equals or option not in known:
+            names = ", ".join(k.replace("_", "-") for k in known) or "none"
+            raise PipelineError(f"pass '{cls.name}' has no option '{item}'; its options are: {names}.")
+        values[option] = _converted(value, known[option], f"{cls.name}{{{key}}}")
+    return cls(**values)
+
+
+def _converted(value: str, kind: Any, where: str) -> Any:
+    if kind is bool and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    if kind is str:
+        return value
+    try:
+        if kind in (int, float):
+            return kind(value)
+    except ValueError:
+        pass
+    raise PipelineError(f"'{value}' is no {getattr(kind, '__name__', kind)} for {where}.")
+
+
+@dataclass
+class PassManager:
+    """Runs a pipeline over a model; the instruments see each pass before and after."""
+
+    pipeline: Pipeline
+    instruments: Sequence[Instrument] = ()
+    records: list[PassRecord] = field(default_factory=list)
+
+    def run(self, context: Context) -> None:
+        """Runs the passes in order. A limit on applications that is reached ends the run early."""
+        for number, step in enumerate(self.pipeline.passes):
+            record = PassRecord(number, str(step), context.model.node_count())
+            for instrument in self.instruments:
+                instrument.before(record, context.model)
+            first = len(context.edit.log.applications)
+            record.stop = step.run(context) or Stop.DONE
+            record.applications = context.edit.log.applications[first:]
+            record.nodes_after = context.model.node_count()
+            self.records.append(record)
+            for instrument in reversed(self.instruments):
+                instrument.after(record, context.model)
+            if context.edit.log.stopped_at_limit:
+                break

@@ -1,0 +1,416 @@
+"""Rules, and the one Rewriter through which every change goes: it numbers them, tells their provenance, undoes them."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+
+from graphopt.facts import Facts
+from graphopt.graph import Array, ArrayConstant, Constant, Graph, Model, Node, Tensor
+from graphopt.graph.edits import Journal
+from graphopt.inference import infer_node
+
+ANY = "*"  # the root of a rule that looks at every operator
+
+
+class Exactness(str, Enum):
+    """How the numbers of a rewrite's result compare with the original's."""
+
+    EXACT = "exact"  # bit for bit
+    REASSOCIATES = "reassociates"  # float rounding only
+    LOSSY = "lossy"  # precision changes; never on by default
+
+
+@dataclass(frozen=True)
+class NoMatch:
+    """The pattern is not here: why not, and at which node."""
+
+    reason: str
+    node: Node
+
+
+@dataclass(frozen=True)
+class Refused(NoMatch):
+    """The pattern is here, but a condition says no. The report shows these."""
+
+
+class RewriteRefusedError(Exception):
+    """Raised inside `Rule.rewrite` when only the numbers show that it may not be done (a folded value overflows)."""
+
+
+Found = TypeVar("Found")
+
+
+class Rule(ABC, Generic[Found]):
+    """One rewrite as algebra: pattern and guards in `match`, the replacement in `rewrite`.
+
+    The docstring states the equation with shapes and dtypes, the opset range, the exactness and the source. `match` is
+    pure and returns a frozen value with all that `rewrite` needs, or `NoMatch`. `rewrite` changes the graph through
+    the Rewriter only. The name is the class name in kebab case.
+    """
+
+    roots: ClassVar[tuple[str, ...]]
+    exactness: ClassVar[Exactness] = Exactness.EXACT
+    # a rule that can lose: the cost model decides about each application
+    trades: ClassVar[bool] = False
+    name: ClassVar[str] = ""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", cls.__name__).lower()
+
+    @abstractmethod
+    def match(self, node: Node, facts: Facts) -> Found | NoMatch:
+        """What the rewrite needs when the pattern is rooted at `node` and every guard holds, else why not."""
+
+    @abstractmethod
+    def rewrite(self, found: Found, edit: Rewriter) -> None:
+        """Replaces what was found. May raise RewriteRefusedError; the change so far is then taken back."""
+
+
+@dataclass(frozen=True)
+class Application:
+    """One rewrite that was applied: `number` counts from 1 and is stable as long as the ones before are the same."""
+
+    number: int
+    rule: str
+    at: str  # label of the root node
+    exactness: Exactness
+    consumed: tuple[Node, ...]
+    made: tuple[Node, ...]
+
+    @property
+    def key(self) -> str:
+        """What excludes this application in another run: the rule and the place."""
+        return f"{self.rule}@{self.at}"
+
+
+@dataclass(frozen=True)
+class Change:
+    """A rewrite that is done but not yet accepted: what judges (the cost model, the checker) look at.
+
+    `replaced` maps each tensor that was computed before to the one that its readers read now (often the same object
+    with another producer). Consumed nodes still hold their inputs and outputs.
+    """
+
+    rule: Rule[Any]
+    root: Node
+    consumed: tuple[Node, ...]
+    consumed_outputs: tuple[tuple[Tensor | None, ...], ...]  # of `consumed`, before their tensors moved
+    made: tuple[Node, ...]
+    replaced: dict[Tensor, Tensor]
+
+
+# judges: None accepts; a sentence takes the change back and is the reason that the report gives
+Judge = Callable[[Change], str | None]
+
+
+@dataclass
+class Log:
+    """What one run did and did not do. Refusals and misses map (rule, reason) to the nodes concerned, each once."""
+
+    applications: list[Application] = field(default_factory=list)
+    refusals: dict[tuple[str, str], dict[Node, None]] = field(default_factory=dict)
+    misses: Counter[tuple[str, str]] = field(default_factory=Counter)
+    stopped_at_limit: bool = False
+
+    def refuse(self, rule: str, reason: str, node: Node) -> None:
+        """Notes a refusal that the report shows."""
+        self.refusals.setdefault((rule, reason), {})[node] = None
+
+
+class Rewriter:
+    """The sole mutator of one model.
+
+    `limit` stops after that many applications (bisection); `excluded` holds keys (`rule@place`) that must not be
+    applied. `judges` see every change before it is accepted.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        limit: int | None = None,
+        excluded: frozenset[str] = frozenset(),
+        judges: Sequence[Judge] = (),
+    ) -> None:
+        self.model = model
+        self.limit = limit
+        self.excluded = excluded
+        self.judges = list(judges)
+        self.log = Log()
+        # nodes to look at again after the last accepted change, for the driver
+        self.touched: dict[Node, None] = {}
+        self._journal = Journal()
+        self._root: Node | None = None
+        self._graph: Graph | None = None
+        self._consumed: dict[Node, tuple[Tensor | None, ...]] = {}
+        self._made: dict[Node, None] = {}
+        self._replaced: dict[Tensor, Tensor] = {}
+
+    # -- applying ------------------------------------------------------------------------------------------------
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the limit on applications is reached."""
+        return self.limit is not None and len(self.log.applications) >= self.limit
+
+    def apply(self, rule: Rule[Any], root: Node, action: Callable[[Rewriter], None]) -> Application | None:
+        """Runs `action` as one application of `rule` at `root`; None when it was refused or taken back."""
+        label = root.label
+        if self.exhausted:
+            self.log.stopped_at_limit = True
+            return None
+        if f"{rule.name}@{label}" in self.excluded:
+            self.log.refuse(rule.name, "excluded: its result was wrong", root)
+            return None
+        self._begin(rule, root)
+        try:
+            action(self)
+        except RewriteRefusedError as refusal:
+            return self._take_back(rule, root, str(refusal))
+        except BaseException:
+            self._journal.roll_back()
+            raise
+        self._sweep()
+        change = self._change(rule, root)
+        for judge in self.judges:
+            reason = judge(change)
+            if reason is not None:
+                return self._take_back(rule, root, reason)
+        return self._accept(rule, label, change)
+
+    def _begin(self, rule: Rule[Any], root: Node) -> None:
+        self._journal = Journal()
+        self._root, self._graph = root, root.graph
+        self._consumed, self._made, self._replaced = {}, {}, {}
+        self.touched = {}
+
+    def _take_back(self, rule: Rule[Any], root: Node, reason: str) -> None:
+        self._journal.roll_back()
+        self.touched = {}
+        self.log.refuse(rule.name, reason, root)
+
+    def _change(self, rule: Rule[Any], root: Node) -> Change:
+        made = tuple(n for n in self._made if not n.is_erased)
+        gone = {n: outs for n, outs in self._consumed.items() if n not in self._made}
+        return Change(rule, root, tuple(gone), tuple(gone.values()), made, dict(self._replaced))
+
+    def _accept(self, rule: Rule[Any], label: str, change: Change) -> Application:
+        for node in change.made:
+            node.origins, node.rule = change.consumed or (change.root,), rule.name
+            for tensor in node.inputs:
+                if tensor is not None and tensor.producer is not None:
+                    self.touched[tensor.producer] = None
+            self.touched[node] = None
+            for tensor in node.outputs:
+                if tensor is not None:
+                    self.touched.update(tensor.consumers)
+        number = len(self.log.applications) + 1
+        application = Application(number, rule.name, label, rule.exactness, change.consumed, change.made)
+        self.log.applications.append(application)
+        return application
+
+    # -- what a rule's `rewrite` may do --------------------------------------------------------------------------
+
+    @property
+    def graph(self) -> Graph:
+        """The graph of the root node: where new nodes go."""
+        assert self._graph is not None
+        return self._graph
+
+    def node(
+        self,
+        op: str,
+        inputs: Sequence[Tensor | None],
+        attrs: dict[str, Any] | None = None,
+        *,
+        outputs: int = 1,
+        domain: str = "",
+        name: str = "",
+    ) -> Node:
+        """A new node behind its inputs, with fresh output tensors whose types are inferred."""
+        assert self._root is not None
+        graph = self.graph
+        node = Node(op, domain, name=name, attrs=dict(attrs or {}))
+        node.inputs = _trimmed(inputs)
+        node.position = self._root.position
+        stem = self._root.label or op
+        node.outputs = tuple(Tensor(self.model.fresh_name(f"{stem}.{op}"), graph) for _ in range(outputs))
+        types = infer_node(node, graph.opsets.get(domain, 0), max(self.model.proto.ir_version, 3))
+        for tensor, (dtype, shape) in zip(node.outputs, types, strict=True):
+            if tensor is not None:
+                tensor.dtype, tensor.shape = dtype, shape
+        self._journal.attach(node, graph)
+        self._made[node] = None
+        return node
+
+    def like(self, node: Node, inputs: Sequence[Tensor | None] | None = None, **attrs: Any) -> Node:
+        """A new node with `node`'s operator, name and attributes, other `inputs`, and the `attrs` that differ.
+
+        An attribute given as None is left out. Not for nodes with bodies.
+        """
+        assert not node.bodies
+        merged = {k: v for k, v in {**node.attrs, **attrs}.items() if v is not None}
+        made = self.node(
+            node.op_type,
+            node.inputs if inputs is None else inputs,
+            merged,
+            outputs=len(node.outputs),
+            domain=node.domain,
+            name=node.name,
+        )
+        made.position = node.position
+        return made
+
+    def constant(self, value: Array | Constant, name: str = "") -> Tensor:
+        """A new initializer, in the graph of the root node (a function's body included)."""
+        constant = value if isinstance(value, Constant) else ArrayConstant(np.asarray(value))
+        assert self._root is not None
+        tensor = Tensor(self.model.fresh_name(name or f"{self._root.label}.constant"), self.graph)
+        tensor.constant, tensor.dtype, tensor.shape = constant, constant.dtype, constant.shape
+        self._journal.add_initializer(tensor)
+        return tensor
+
+    def replace(self, old: Node, new: Node) -> None:
+        """Puts `new` in the place of `old`: it takes over the output tensors, names included, and `old` is erased.
+
+        `new` has at least as many outputs as `old`. Further outputs of `new` keep their own tensors.
+        """
+        outputs = old.outputs
+        self._erase(old)
+        fresh = new.outputs
+        merged = [o if o is not None else f for o, f in zip(outputs, fresh, strict=False)]
+        for kept, spare in zip(outputs, fresh, strict=False):
+            if kept is not None and spare is not None:
+                self._refine(kept, spare)
+        self._journal.set_outputs(new, (*merged, *fresh[len(outputs) :]))
+        for tensor in outputs:
+            if tensor is not None:
+                self._replaced.setdefault(tensor, tensor)
+
+    def forward(self, old: Tensor, new: Tensor) -> None:
+        """Makes all that reads `old` read `new`; where `old` is a graph output its name goes to `new`.
+
+        The producer of `old` is erased when nothing reads it any more. Check `Facts.can_forward` in `match` first.
+        """
+        listings = list(old.listings)
+        for node in self._journal.redirect(old, new):
+            self.touched[node] = None
+        if listings:
+            name = old.name
+            self._journal.rename(old, self.model.fresh_name(f"{name}.replaced"))
+            self._journal.rename(new, name)
+            for graph, index in listings:
+                self._journal.set_graph_output(graph, index, new)
+        self._refine(new, old)
+        self._replaced[old] = new
+        if new.producer is not None:
+            self.touched[new.producer] = None
+        if old.producer is not None and not any(t is not None and t.is_used for t in old.producer.outputs):
+            self._erase(old.producer)
+
+    def set_input(self, node: Node, index: int, tensor: Tensor | None) -> None:
+        """Makes one input of `node`, which stays, read another tensor of equal value."""
+        old = node.input(index)
+        self._journal.set_input(node, index, tensor)
+        self.touched[node] = None
+        if old is not None and old.producer is not None:
+            self._watch(old)
+
+    def drop_output(self, node: Node, index: int) -> None:
+        """Makes an output that nothing reads absent; trailing absent outputs disappear."""
+        outputs = list(node.outputs)
+        outputs[index] = None
+        while len(outputs) > 1 and outputs[-1] is None:
+            outputs.pop()
+        self._journal.set_outputs(node, tuple(outputs))
+        self.touched[node] = None
+
+    def erase(self, node: Node) -> None:
+        """Takes out a node that nothing reads, and whatever only it read."""
+        assert not any(t is not None and t.is_used for t in node.outputs)
+        self._erase(node)
+
+    def drop_initializer(self, tensor: Tensor) -> None:
+        """Takes out an initializer that nothing reads."""
+        assert not tensor.is_used
+        self._journal.drop_initializer(tensor)
+
+    def tag(self, node: Node, key: str, value: str) -> None:
+        """Adds an entry to the node's `metadata_props`."""
+        self._journal.set_metadata(node, key, value)
+
+    def set_type(self, tensor: Tensor, dtype: int | None, shape: tuple[int | str | None, ...] | None) -> None:
+        """Notes what the rule knows of a tensor's type and inference could not tell."""
+        self._journal.set_type(tensor, dtype, shape)
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _refine(self, kept: Tensor, other: Tensor) -> None:
+        """Equal values: what is known of one type is known of the other."""
+        dtype = kept.dtype if kept.dtype is not None else other.dtype
+        shape = kept.shape
+        if shape is None:
+            shape = other.shape
+        elif other.shape is not None and len(other.shape) == len(shape):
+            shape = tuple(o if isinstance(o, int) or d is None else d for d, o in zip(shape, other.shape, strict=True))
+        if (dtype, shape) != (kept.dtype, kept.shape):
+            self._journal.set_type(kept, dtype, shape)
+
+    def _erase(self, node: Node) -> None:
+        self._consumed.setdefault(node, node.outputs)
+        self._journal.detach(node)
+        for tensor in _read_by(node):
+            self._watch(tensor)
+
+    def _watch(self, tensor: Tensor) -> None:
+        """A reader of `tensor` went: its producer, and a reader that is now the only one, deserve another look."""
+        if tensor.producer is not None:
+            self.touched[tensor.producer] = None
+        if len(tensor.consumers) == 1:
+            self.touched.update(tensor.consumers)
+
+    def _sweep(self) -> None:
+        """Erases what this application left unread: nodes, then initializers, upwards."""
+        stack = [*self._consumed, *self._made]
+        while stack:
+            node = stack.pop()
+            if node in self._made and not node.is_erased and not any(t is not None and t.is_used for t in node.outputs):
+                self._erase(node)
+            if not node.is_erased:
+                continue
+            for tensor in _read_by(node):
+                if tensor.is_used:
+                    continue
+                producer = tensor.producer
+                if producer is not None and not any(t is not None and t.is_used for t in producer.outputs):
+                    self._erase(producer)
+                    stack.append(producer)
+                elif tensor in tensor.graph.initializers:
+                    self._journal.drop_initializer(tensor)
+
+
+def _read_by(node: Node) -> list[Tensor]:
+    """What a node, bodies included, reads."""
+    tensors = [t for t in node.inputs if t is not None]
+    for body in node.subgraphs():
+        tensors += body.outputs
+        for inner in body.nodes:
+            tensors += _read_by(inner)
+    return tensors
+
+
+def _trimmed(inputs: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+    """Without trailing absent inputs."""
+    kept = list(inputs)
+    while kept and kept[-1] is None:
+        kept.pop()
+    return tuple(kept)

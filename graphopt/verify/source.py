@@ -1,0 +1,199 @@
+"""A model to verify: its graph in memory, its external data where it lies."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from graphopt.errors import ModelError
+
+PROTOBUF_LIMIT = 2**31 - 1  # bytes that one protobuf message may have
+_BIG = 1024  # bytes from which an initializer's numbers are weights, not shapes or axes
+
+
+@dataclass(frozen=True)
+class Located:
+    """A model whose tensors may refer to external data in `folder`.
+
+    For a `ModelProto` without external data `folder` does not matter and may be None.
+    """
+
+    proto: onnx.ModelProto
+    folder: Path | None = None
+    path: Path | None = None
+
+
+AnyModel: TypeAlias = "onnx.ModelProto | Located | str | os.PathLike[str]"
+
+
+def locate(model: AnyModel) -> Located:
+    """The model with its graph in memory and its external data left on disk.
+
+    Raises `ModelError` when a path cannot be read as an ONNX model.
+    """
+    if isinstance(model, Located):
+        return model
+    if isinstance(model, onnx.ModelProto):
+        return Located(model)
+    path = Path(model)
+    try:
+        proto = onnx.load(str(path), load_external_data=False)
+    except OSError as error:
+        raise ModelError(f"The model {path} cannot be read: {error.strerror or error}.") from error
+    except (DecodeError, ValueError) as error:
+        raise ModelError(f"The file {path} is not an ONNX model; give a model saved by onnx.save.") from error
+    return Located(proto, path.resolve().parent, path)
+
+
+def graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
+    """The main graph and the bodies of its control flow, outer ones first; model-local functions' bodies too."""
+    pending = [proto.graph]
+    for function in proto.functions:
+        for node in function.node:
+            pending.extend(bodies(node))
+    while pending:
+        graph = pending.pop()
+        yield graph
+        for node in graph.node:
+            pending.extend(bodies(node))
+
+
+def nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    """Every node: of the main graph, of control-flow bodies, of model-local functions."""
+    for graph in graphs(proto):
+        yield from graph.node
+    for function in proto.functions:
+        yield from function.node
+
+
+def bodies(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    """The graphs that a node has as attributes."""
+    found = []
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            found.append(attribute.g)
+        elif attribute.type == onnx.AttributeProto.GRAPHS:
+            found.extend(attribute.graphs)
+    return found
+
+
+def tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Every tensor stored in the model: initializers (the dense parts of sparse ones too) and attributes."""
+    for graph in graphs(proto):
+        yield from graph.initializer
+        for sparse in graph.sparse_initializer:
+            yield sparse.values
+            yield sparse.indices
+    for node in nodes(proto):
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.TENSOR:
+                yield attribute.t
+            yield from attribute.tensors
+
+
+def is_external(tensor: onnx.TensorProto) -> bool:
+    """Whether the tensor's numbers lie in another file."""
+    return tensor.data_location == onnx.TensorProto.EXTERNAL
+
+
+def has_external(proto: onnx.ModelProto) -> bool:
+    """Whether any tensor's numbers lie in another file."""
+    return any(is_external(tensor) for tensor in tensors(proto))
+
+
+def initializer_names(graph: onnx.GraphProto) -> set[str]:
+    """The names of the graph's dense and sparse initializers."""
+    return {t.name for t in graph.initializer} | {s.values.name for s in graph.sparse_initializer}
+
+
+def is_standard(domain: str) -> bool:
+    """Whether the operators of this domain are part of the ONNX standard."""
+    return domain in ("", "ai.onnx", "ai.onnx.ml", "ai.onnx.preview", "ai.onnx.preview.training")
+
+
+def foreign_operators(proto: onnx.ModelProto) -> list[str]:
+    """Operators outside the ONNX standard and the model's own functions, as `domain:Name`, sorted."""
+    own = {(function.domain, function.name) for function in proto.functions}
+    return sorted(
+        {
+            f"{node.domain}:{node.op_type}"
+            for node in nodes(proto)
+            if not is_standard(node.domain) and (node.domain, node.op_type) not in own
+        }
+    )
+
+
+def skeleton(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of the model without its weights: big or external initializers of the main graph become inputs.
+
+    Shapes, axes and other small constants stay, so that shape inference and the checker see what they need.
+    The weights are never copied. Takes time linear in the nodes.
+    """
+    thin = onnx.ModelProto()
+    for field, value in proto.ListFields():
+        if field.name == "graph":
+            _thin_graph(value, thin.graph)
+        elif field.is_repeated:
+            getattr(thin, field.name).extend(value)
+        else:
+            setattr(thin, field.name, value)
+    thin.ir_version = max(thin.ir_version, 4)  # before 4 every initializer had to be an input
+    return thin
+
+
+def _thin_graph(graph: onnx.GraphProto, thin: onnx.GraphProto) -> None:
+    inputs = {value.name for value in graph.input}
+    for field, value in graph.ListFields():
+        if field.name == "initializer":
+            for tensor in value:
+                if not is_external(tensor) and tensor.ByteSize() < _BIG:
+                    thin.initializer.append(tensor)
+                elif tensor.name not in inputs:
+                    thin.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+        elif field.is_repeated:
+            getattr(thin, field.name).extend(value)
+        else:
+            setattr(thin, field.name, value)
+
+
+def to_bytes(model: Located) -> bytes | None:
+    """The model as one protobuf message, external data left outside; None when it is too big for one."""
+    if model.proto.ByteSize() > PROTOBUF_LIMIT:
+        return None
+    return model.proto.SerializeToString()
+
+
+def spill(model: Located) -> tempfile.TemporaryDirectory[str]:
+    """Writes a model too big for one protobuf message to a new temporary folder, as `model.onnx` with its data beside.
+
+    The caller closes the folder.
+    """
+    folder = tempfile.TemporaryDirectory(prefix="graphopt-")
+    onnx.save(
+        _loaded(model),
+        os.path.join(folder.name, "model.onnx"),
+        save_as_external_data=True,
+        location="model.data",
+    )
+    return folder
+
+
+def _loaded(model: Located) -> onnx.ModelProto:
+    """A copy of the model with all its numbers in memory."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model.proto)
+    if has_external(copy):
+        onnx.external_data_helper.load_external_data_for_model(copy, str(model.folder or "."))
+    return copy
+
+
+def loaded(model: Located) -> onnx.ModelProto:
+    """The model with all its numbers in memory: itself, or a copy when some lie outside."""
+    return _loaded(model) if has_external(model.proto) else model.proto

@@ -1,0 +1,7 @@
+"""The built-in passes: `PASSES` is what the entry point of the group `graphopt.passes` names."""
+
+from __future__ import annotations
+
+from graphopt.pipeline import Pass
+
+PASSES: tuple[type[Pass], ...] = ()

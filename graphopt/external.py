@@ -43,12 +43,16 @@ def locate(tensor: TensorProto, folder: Path | None) -> Place:
             "move the file beside the model and save it again."
         )
     if not path.is_file():
-        raise ModelError(f"the external data '{printable(location)}' of tensor '{name}' is missing; put it beside the model.")
+        raise ModelError(
+            f"the external data '{printable(location)}' of tensor '{name}' is missing; put it beside the model."
+        )
     try:
         offset, length = int(entries.get("offset", 0)), entries.get("length")
         span = None if length is None else int(length)
     except ValueError:
-        raise ModelError(f"tensor '{name}' has an offset or length that is no number; export the model again.") from None
+        raise ModelError(
+            f"tensor '{name}' has an offset or length that is no number; export the model again."
+        ) from None
     if offset < 0 or (span is not None and span < 0) or offset + (span or 0) > path.stat().st_size:
         raise ModelError(f"the external data of tensor '{name}' ends before the tensor does; the file was cut off.")
     return Place(path, offset, span)

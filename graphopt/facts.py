@@ -47,7 +47,9 @@ class Facts:
     def scalar(self, tensor: Tensor | None) -> float | int | bool | None:
         """The one value of a constant with exactly one element, whatever its rank."""
         value = self.value(tensor)
-        return value.reshape(-1)[0].item() if value is not None and value.size == 1 and value.dtype.kind != "O" else None
+        return (
+            value.reshape(-1)[0].item() if value is not None and value.size == 1 and value.dtype.kind != "O" else None
+        )
 
     def rank(self, tensor: Tensor | None) -> int | None:
         """The number of dimensions."""

@@ -125,9 +125,8 @@ def _node_problems(node: Node, graph: Graph) -> list[str]:
     problems = []
     if node.graph is not graph:
         problems.append(f"node '{node.label}' is listed in a graph that it does not belong to")
-    for tensor in node.outputs:
-        if tensor is not None and (tensor.producer is not node or tensor.graph is not graph):
-            problems.append(f"tensor '{tensor.name}' does not know its producer '{node.label}'")
+    strays = [t for t in node.outputs if t is not None and (t.producer is not node or t.graph is not graph)]
+    problems += [f"tensor '{t.name}' does not know its producer '{node.label}'" for t in strays]
     for tensor, times in Counter(t for t in node.inputs if t is not None).items():
         if tensor.consumers.get(node) != times:
             problems.append(f"tensor '{tensor.name}' miscounts its consumer '{node.label}'")

@@ -83,7 +83,9 @@ def _check_tensor(constant: ProtoConstant) -> None:
     else:
         return
     if bits is not None and found < constant.nbytes:
-        raise ModelError(f"tensor '{name}' holds {found} bytes where its shape needs {constant.nbytes}; export the model again.")
+        raise ModelError(
+            f"tensor '{name}' holds {found} bytes where its shape needs {constant.nbytes}; export the model again."
+        )
 
 
 def check(proto: ModelProto) -> None:
@@ -103,7 +105,9 @@ def first_sentence(error: BaseException) -> str:
 def to_proto(model: Model) -> ModelProto:
     """The model as one ModelProto, external weights included. Raises SaveError above protobuf's 2 GiB."""
     if weight_bytes(model) > INLINE_BYTES:
-        raise SaveError("the weights pass protobuf's 2 GiB, so the model cannot be one object; save it to a path instead.")
+        raise SaveError(
+            "the weights pass protobuf's 2 GiB, so the model cannot be one object; save it to a path instead."
+        )
     proto = export_model(model)
     for tensor in _tensors(proto):
         if tensor.data_location == TensorProto.EXTERNAL:
@@ -171,5 +175,3 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-

@@ -1,6 +1,6 @@
 """Passes, the manager that runs them, and the text form of pipelines.
 
-A pipeline is a list of pass names that reads like a table of contents: `clean-up, merge-siblings{max-count=4}, clean-up`.
+A pipeline is a list of pass names that reads like a table of contents: `clean-up, fold-constants{rounds=2}`.
 Passes are frozen dataclasses; their fields are their options.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
-from abc import ABC, abstractmethod
+from abc import ABC
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, get_type_hints
@@ -103,20 +103,24 @@ def parse_pipeline(text: str, passes: PassTypes, presets: dict[str, str]) -> Pip
     while at < len(text):
         found = _ITEM.match(text, at)
         if found is None:
-            raise PipelineError(f"the pipeline does not read on from '{text[at : at + 30]}'; write it like 'clean-up, fuse-conv{{key=value}}'.")
+            raise PipelineError(
+                f"the pipeline does not read on from '{text[at : at + 30]}'; write it like 'clean-up, fold-constants'."
+            )
         name, options = found.group(1), found.group(2)
         at = found.end()
         if name in presets and options is None:
             result.extend(parse_pipeline(presets[name], passes, {}).passes)
             continue
         if name not in passes:
-            raise PipelineError(f"there is no pass '{name}'{suggestion(name, [*passes, *presets])}; `graphopt passes` lists them.")
+            raise PipelineError(
+                f"there is no pass '{name}'{suggestion(name, [*passes, *presets])}; `graphopt passes` lists them."
+            )
         result.append(_configured(passes[name], options or ""))
     return Pipeline(tuple(result))
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """" (did you mean 'x'?)" when a known name is close to `name`."""
+    """ " (did you mean 'x'?)" when a known name is close to `name`."""
     close = difflib.get_close_matches(name, list(known), 1)
     return f" (did you mean '{close[0]}'?)" if close else ""
 

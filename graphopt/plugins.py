@@ -44,10 +44,14 @@ def _load(point: EntryPoint) -> tuple[type[Pass], ...]:
     try:
         classes = tuple(point.load())
     except Exception as error:  # a stranger's module may raise anything at import
-        raise PluginError(f"plug-in '{point.name}' ({point.value}) cannot be loaded: {error!r}; fix or uninstall it.") from error
+        raise PluginError(
+            f"plug-in '{point.name}' ({point.value}) cannot be loaded: {error!r}; fix or uninstall it."
+        ) from error
     for cls in classes:
         if not (isinstance(cls, type) and issubclass(cls, Pass)):
-            raise PluginError(f"plug-in '{point.name}' ({point.value}) lists {cls!r}, which is no Pass; fix or uninstall it.")
+            raise PluginError(
+                f"plug-in '{point.name}' ({point.value}) lists {cls!r}, which is no Pass; fix or uninstall it."
+            )
     return classes
 
 

@@ -175,7 +175,8 @@ class Rewriter:
         try:
             action(self)
         except RewriteRefusedError as refusal:
-            return self._take_back(rule, root, str(refusal))
+            self._take_back(rule, root, str(refusal))
+            return None
         except BaseException:
             self._journal.roll_back()
             raise
@@ -184,7 +185,8 @@ class Rewriter:
         for judge in self.judges:
             reason = judge(change)
             if reason is not None:
-                return self._take_back(rule, root, reason)
+                self._take_back(rule, root, reason)
+                return None
         return self._accept(rule, label, change)
 
     def _begin(self, rule: Rule[Any], root: Node) -> None:
@@ -212,7 +214,7 @@ class Rewriter:
             self.touched[node] = None
             for tensor in node.outputs:
                 if tensor is not None:
-                    self.touched.update(tensor.consumers)
+                    self.touched.update(dict.fromkeys(tensor.consumers))
         number = len(self.log.applications) + 1
         application = Application(number, rule.name, label, rule.exactness, change.consumed, change.made)
         self.log.applications.append(application)
@@ -376,7 +378,7 @@ class Rewriter:
         if tensor.producer is not None:
             self.touched[tensor.producer] = None
         if len(tensor.consumers) == 1:
-            self.touched.update(tensor.consumers)
+            self.touched.update(dict.fromkeys(tensor.consumers))
 
     def _sweep(self) -> None:
         """Erases what this application left unread: nodes, then initializers, upwards."""

@@ -22,7 +22,7 @@ Array = npt.NDArray[Any]
 # An array up to this many bytes is kept once it was read: guards ask for small ones again and again.
 CACHED_BYTES = 1 << 16
 
-_BITS = {
+_BITS: dict[int, int] = {
     TensorProto.FLOAT: 32,
     TensorProto.UINT8: 8,
     TensorProto.INT8: 8,
@@ -43,7 +43,7 @@ _FOUR_BITS = {"INT4", "UINT4", "FLOAT4E2M1"}
 _TWO_BITS = {"INT2", "UINT2"}
 for _name, _value in TensorProto.DataType.items():
     if _name.startswith("FLOAT8"):
-        _BITS[_value] = 8
+        _BITS[int(_value)] = 8
     elif _name in _FOUR_BITS:
         _BITS[_value] = 4
     elif _name in _TWO_BITS:

@@ -50,7 +50,9 @@ def value_info(tensor: Tensor, name: str | None = None) -> ValueInfoProto | None
     """The tensor's type as a ValueInfoProto, None when its dtype is unknown."""
     if tensor.dtype is None:
         return None
-    return helper.make_tensor_value_info(name or tensor.name, tensor.dtype, list(tensor.shape) if tensor.shape is not None else None)
+    return helper.make_tensor_value_info(
+        name or tensor.name, tensor.dtype, list(tensor.shape) if tensor.shape is not None else None
+    )
 
 
 def node_proto(node: Node, bodies: dict[str, list[GraphProto]] | None = None) -> NodeProto:
@@ -58,7 +60,13 @@ def node_proto(node: Node, bodies: dict[str, list[GraphProto]] | None = None) ->
     inputs = [t.name if t is not None else "" for t in node.inputs]
     outputs = [t.name if t is not None else "" for t in node.outputs]
     source = node.proto
-    if source is not None and not bodies and not node.metadata and list(source.input) == inputs and list(source.output) == outputs:
+    if (
+        source is not None
+        and not bodies
+        and not node.metadata
+        and list(source.input) == inputs
+        and list(source.output) == outputs
+    ):
         return source
     result = NodeProto()
     if source is not None:
@@ -126,7 +134,9 @@ class _Exporter:
         result.node.extend(self.node(n) for n in graph.sorted_nodes())
         self._initializers(result, graph)
         self._value_info(result, graph)
-        present = {t.name for t in graph.initializers} | {t.name for n in graph.nodes for t in n.outputs if t is not None}
+        present = {t.name for t in graph.initializers} | {
+            t.name for n in graph.nodes for t in n.outputs if t is not None
+        }
         present |= {t.name for t in graph.inputs}
         result.quantization_annotation.extend(q for q in source.quantization_annotation if q.tensor_name in present)
 

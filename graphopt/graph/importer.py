@@ -172,7 +172,12 @@ def constant_of(node: Node, folder: Path | None) -> Constant | None:
         return ProtoConstant(attrs["value"], folder)
     if "sparse_value" in attrs:
         return SparseConstant(attrs["sparse_value"])
-    for name, dtype in (("value_float", np.float32), ("value_floats", np.float32), ("value_int", np.int64), ("value_ints", np.int64)):
+    for name, dtype in (
+        ("value_float", np.float32),
+        ("value_floats", np.float32),
+        ("value_int", np.int64),
+        ("value_ints", np.int64),
+    ):
         if name in attrs:
             return ArrayConstant(np.asarray(attrs[name], dtype))
     for name in ("value_string", "value_strings"):

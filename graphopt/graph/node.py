@@ -19,8 +19,6 @@ Dim = int | str | None
 Shape = tuple[Dim, ...]
 
 
-
-
 class Tensor:
     """A value of the graph.
 

@@ -1,0 +1,100 @@
+"""The generator itself: its models are valid, run, reach every snippet, and come again for the same number."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import onnx
+import onnxruntime as ort
+import pytest
+
+from tests.fuzz import generate
+from tests.fuzz.inputs import feeds, without_node_names
+from tests.fuzz.models import Case
+from tests.fuzz.registry import SNIPPETS
+from tests.support.models import run
+
+MODELS = 400
+
+
+@pytest.fixture(scope="module")
+def drawn() -> list[Case]:
+    found: list[Case] = []
+    visit = generate.stream(20, found.append)
+    for number in range(MODELS):
+        visit(number)
+    return found
+
+
+def test_the_checker_takes_every_model(drawn: list[Case]) -> None:
+    assert len(drawn) == MODELS
+    for case in drawn:
+        onnx.checker.check_model(case.model, full_check=True)
+        onnx.shape_inference.infer_shapes(case.model, check_type=True, strict_mode=True)
+
+
+def test_the_runtime_runs_nearly_all(drawn: list[Case]) -> None:
+    """What it can not run is known by name: a kernel that ONNX Runtime lacks on the CPU."""
+    ort.set_default_logger_severity(4)
+    missing: Counter[str] = Counter()
+    for case in drawn:
+        if (reason := _refused(case)) is not None:
+            missing[reason] += 1
+    assert sum(missing.values()) <= MODELS // 50, missing
+    assert all("NOT_IMPLEMENTED" in reason for reason in missing), missing
+
+
+def test_snippets_apply_nearly_always(drawn: list[Case]) -> None:
+    used = Counter(name for case in drawn for name in case.snippets)
+    rejected = sum(sum(case.rejected.values()) for case in drawn)
+    assert rejected < sum(used.values()) / 15
+    assert len(used) > 0.8 * len(SNIPPETS)
+
+
+def test_the_same_number_gives_the_same_model() -> None:
+    for number in range(20):
+        one, two = generate.case_of(5, number), generate.case_of(5, number)
+        assert one is not None
+        assert two is not None
+        assert one.model.SerializeToString(deterministic=True) == two.model.SerializeToString(deterministic=True)
+
+
+def test_kinds_of_models(drawn: list[Case]) -> None:
+    """What the issue lists occurs: every opset, symbols, overridable initializers, bodies, functions, odd names."""
+    opsets = {case.model.opset_import[0].version for case in drawn}
+    assert opsets >= {7, 8, 9, 11, 13, 17, 18, 21, 26}
+    assert sum(_has_symbol(case.model) for case in drawn) > MODELS // 8
+    assert sum(bool(case.overridable) for case in drawn) > MODELS // 40
+    operators = Counter(node.op_type for case in drawn for node in case.model.graph.node)
+    assert {"If", "Loop", "Scan", "LSTM", "Conv", "ConvTranspose", "Gemm", "QuantizeLinear", "Constant"} <= set(
+        operators
+    )
+    assert any(case.model.functions for case in drawn)
+    assert any(node.name == "" for case in drawn for node in case.model.graph.node)
+    assert any(len(case.model.graph.output) > 2 for case in drawn)
+    assert any(not case.model.graph.node for case in drawn)
+
+
+def _has_symbol(model: onnx.ModelProto) -> bool:
+    return any(dim.HasField("dim_param") for info in model.graph.input for dim in info.type.tensor_type.shape.dim)
+
+
+def _refused(case: Case) -> str | None:
+    try:
+        run(without_node_names(case.model), feeds(case)[0])
+    except Exception as error:
+        return str(error)[:300]
+    return None
+
+
+@pytest.mark.parametrize("name", sorted(SNIPPETS))
+def test_each_snippet_alone(name: str) -> None:
+    """Each makes a valid model in some opset of its range, and its weight is what the table says."""
+    entry = SNIPPETS[name]
+    applied = 0
+    for number in range(24):
+        case = generate.case_of(7, number, only=(name,), opset=max(min(entry.before - 1, 17), entry.since))
+        assert case is not None
+        onnx.checker.check_model(case.model, full_check=True)
+        applied += name in case.snippets
+    assert applied >= 12, f"{name} does not apply in most cases"

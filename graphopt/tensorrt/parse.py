@@ -1,0 +1,161 @@
+"""The parse check: whether TensorRT's ONNX parser takes a model, and if not, which nodes it refuses and why."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+
+from graphopt.errors import EngineError
+from graphopt.external import printable
+from graphopt.tensorrt.flavour import FULL, Flavour, load_tensorrt
+from graphopt.tensorrt.record import Record, logger_for
+from graphopt.tensorrt.source import Source, open_source
+
+_NAMED = 3  # refused nodes that one sentence names
+
+
+@dataclass(frozen=True)
+class RefusedNode:
+    """A node that the parser does not take; `index` is its place in the graph, -1 when the whole model is meant."""
+
+    index: int
+    name: str
+    op_type: str
+    reason: str
+
+    def __str__(self) -> str:
+        if self.index < 0 and not self.op_type:
+            return self.reason
+        label = f" '{printable(self.name)}'" if self.name else f" number {self.index}"
+        return f"{printable(self.op_type) or 'node'}{label} ({self.reason})"
+
+
+@dataclass(frozen=True)
+class ParseReport:
+    """What the ONNX parser of TensorRT (`parser`: its name and version) says to a model."""
+
+    parser: str
+    refused: tuple[RefusedNode, ...]
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the parser takes the model whole."""
+        return not self.refused
+
+    def __str__(self) -> str:
+        if self.accepted:
+            return f"{self.parser} takes the model."
+        more = len(self.refused) - _NAMED
+        named = ", ".join(str(node) for node in self.refused[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+        return f"{self.parser} does not take the model: {named}."
+
+
+@dataclass(frozen=True)
+class ParsedModel:
+    """A TensorRT network and what it needs to live: its builder, its parser, the model's bytes, the record."""
+
+    trt: Any
+    flavour: Flavour
+    builder: Any
+    network: Any
+    parser: Any
+    data: object
+    record: Record
+
+
+def check_parse(model: onnx.ModelProto | str | os.PathLike[str]) -> ParseReport:
+    """Asks TensorRT's ONNX parser about a model. Needs no GPU, builds nothing, leaves the model as it is.
+
+    Raises EngineError when no TensorRT is installed, ModelError when the model cannot be read.
+    """
+    trt, flavour = load_tensorrt()
+    source = open_source(model)
+    parsed, is_accepted = _parse(trt, flavour, source)
+    refused = () if is_accepted else _refused_nodes(parsed, source)
+    return ParseReport(f"{flavour.title} {trt.__version__}", refused)
+
+
+def parse_model(model: onnx.ModelProto | str | os.PathLike[str]) -> ParsedModel:
+    """The model as a TensorRT network.
+
+    Raises EngineError, which names the first refused nodes and why, when the parser does not take it; ModelError when
+    the model cannot be read.
+    """
+    trt, flavour = load_tensorrt()
+    source = open_source(model)
+    parsed, is_accepted = _parse(trt, flavour, source)
+    if not is_accepted:
+        refused = _refused_nodes(parsed, source)
+        raise EngineError(str(ParseReport(f"{flavour.title} {trt.__version__}", refused)))
+    _make_names_plain(parsed.network)
+    return parsed
+
+
+def _parse(trt: Any, flavour: Flavour, source: Source) -> tuple[ParsedModel, bool]:
+    fresh = _empty(trt, flavour)
+    is_accepted, data = source.feed(fresh.parser)
+    return ParsedModel(trt, flavour, fresh.builder, fresh.network, fresh.parser, data, fresh.record), is_accepted
+
+
+def _empty(trt: Any, flavour: Flavour) -> ParsedModel:
+    record = Record()
+    logger = logger_for(trt, record)
+    trt.init_libnvinfer_plugins(logger, "")
+    builder = trt.Builder(logger)
+    flags = 0
+    if flavour is FULL and int(trt.__version__.split(".")[0]) < 11:
+        # from 11 on there is nothing else; before, precision would not be what the graph says
+        flags = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    network = builder.create_network(flags)
+    return ParsedModel(trt, flavour, builder, network, trt.OnnxParser(network, logger), None, record)
+
+
+def _refused_nodes(parsed: ParsedModel, source: Source) -> tuple[RefusedNode, ...]:
+    """What stopped the parser, then what a scan of the whole model finds beside it."""
+    found = _errors(parsed)
+    data = source.to_bytes()
+    if data is not None:
+        scan = _empty(parsed.trt, parsed.flavour)
+        if not scan.parser.supports_model_v2(data, None if source.path is None else str(source.path)):
+            found += _errors(scan)
+    unique = tuple(dict.fromkeys(found))
+    return unique or (RefusedNode(-1, "", "", parsed.record.last_error() or "it gives no reason"),)
+
+
+def _errors(parsed: ParsedModel) -> list[RefusedNode]:
+    errors = [parsed.parser.get_error(index) for index in range(parsed.parser.num_errors)]
+    return [
+        RefusedNode(error.node(), error.node_name(), error.node_operator(), _reason(parsed, error)) for error in errors
+    ]
+
+
+def _reason(parsed: ParsedModel, error: Any) -> str:
+    operator = error.node_operator()
+    if operator and not parsed.parser.supports_operator(operator):
+        return "an operator that it does not know"
+    # the parser's own text is a failed assertion of C++, sometimes only `false`
+    text = printable(" ".join(error.desc().split()).removeprefix("Assertion failed: ").rstrip("."), limit=200)
+    return text if text and text != "false" else "a use of the operator that it does not support"
+
+
+def _make_names_plain(network: Any) -> None:
+    """Layers and inner tensors are named after the model's nodes; no such name may look like a line of the listing."""
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        plain = _plain(layer.name)
+        if plain != layer.name:
+            layer.name = plain
+        metadata = _plain(layer.metadata)
+        if metadata != layer.metadata:
+            layer.metadata = metadata
+        for tensor in filter(None, map(layer.get_output, range(layer.num_outputs))):
+            if not tensor.is_network_output and _plain(tensor.name) != tensor.name:
+                tensor.name = _plain(tensor.name)
+
+
+def _plain(name: str) -> str:
+    """Without control characters (bar TensorRT's separators in metadata), and without `: `, which marks a field."""
+    return "".join(c if c.isprintable() or c in "\x1e\x1f" else "?" for c in name).replace(": ", ":")

@@ -17,22 +17,11 @@ from onnx import ModelProto, TensorProto
 
 from graphopt.errors import ModelError, SaveError
 from graphopt.external import locate, printable
-from graphopt.graph import Model, ProtoConstant, bits_of, export_model, import_model
-from graphopt.inference import infer_types, skeleton
+from graphopt.graph import Model, ProtoConstant, bits_of, export_model
+from graphopt.inference import skeleton
 
 # protobuf cannot hold more than 2 GiB in one message; beyond this, weights go to a file of their own
 INLINE_BYTES = (1 << 31) - (1 << 24)
-
-
-def load(source: ModelProto | str | os.PathLike[str]) -> Model:
-    """The model of a file or of a ModelProto (which is not changed), checked and with its types inferred.
-
-    Raises ModelError when it cannot be read or is not valid ONNX, UnsafeModelError when it reaches out of its folder.
-    """
-    if isinstance(source, ModelProto):
-        return _checked(import_model(source, None))
-    path = Path(source)
-    return _checked(import_model(read_proto(path), path.parent))
 
 
 def read_proto(path: Path) -> ModelProto:
@@ -55,15 +44,17 @@ def read_proto(path: Path) -> ModelProto:
     return proto
 
 
-def _checked(model: Model) -> Model:
+def check_model(model: Model) -> None:
+    """Checks the sizes of all weights and, without them, the model by the ONNX checker.
+
+    Raises ModelError for a model that is not valid, UnsafeModelError when it reaches out of its folder.
+    """
     for graph in model.graphs():
-        for tensor in (*graph.initializers, *graph.defaults):
-            constant = tensor.constant or graph.defaults.get(tensor)
+        constants = [t.constant for t in graph.initializers]
+        for constant in (*constants, *graph.defaults.values()):
             if isinstance(constant, ProtoConstant):
                 _check_tensor(constant)
     check(skeleton(model))
-    infer_types(model)
-    return model
 
 
 def _check_tensor(constant: ProtoConstant) -> None:
@@ -142,12 +133,30 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
+def check_place(path: Path) -> None:
+    """Raises SaveError when a file could not be put at `path`: asked before long work, so that it is not in vain."""
+    with _temporary(path):
+        pass
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Gives a temporary path beside `path`, and moves it in place when the block ends well, else removes it.
 
     Raises SaveError where the folder is missing, not writable or full.
     """
+    with _temporary(path) as temporary:
+        yield temporary
+        mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()
+        temporary.chmod(mode)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+
+@contextlib.contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """An empty file beside `path` that is gone when the block ends; trouble with the file system is a SaveError."""
     name = printable(str(path))
     if path.is_dir():
         raise SaveError(f"'{name}' is a folder; name a file in it.")
@@ -159,11 +168,6 @@ def replacing(path: Path) -> Iterator[Path]:
         os.close(handle)
         temporary = Path(text)
         yield temporary
-        mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()
-        temporary.chmod(mode)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
     except OSError as error:
         raise SaveError(f"'{name}' cannot be written: {error.strerror or error}; nothing was written.") from None
     finally:

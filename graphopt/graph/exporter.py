@@ -10,6 +10,7 @@ from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProt
 from graphopt.graph.constant import SparseConstant
 from graphopt.graph.graph import Graph, Model
 from graphopt.graph.node import AttributeRef, Dim, Node, Tensor
+from graphopt.graph.scopes import unshadow
 
 # what the exporter writes for an initializer: its TensorProto, or None when it goes elsewhere
 WriteInitializer = Callable[[Tensor], TensorProto | None]
@@ -22,6 +23,8 @@ def export_model(model: Model, write_initializer: WriteInitializer | None = None
 
     `write_initializer` may place an initializer elsewhere (external data); by default the values are written inline.
     """
+    if model.has_shadows:
+        unshadow(model)
     exporter = _Exporter(model, write_initializer or inline_initializer)
     result = ModelProto()
     source = model.proto
@@ -69,20 +72,21 @@ def node_proto(node: Node, bodies: dict[str, list[GraphProto]] | None = None) ->
     ):
         return source
     result = NodeProto()
+    graphs = bodies or {}
     if source is not None:
         result.CopyFrom(source)
         del result.input[:], result.output[:]
-        if bodies:
-            kept = [a for a in result.attribute if a.name not in bodies]
+        if graphs:
             del result.attribute[:]
-            result.attribute.extend(kept)
+            result.attribute.extend(
+                _graph_attribute(a.name, graphs[a.name]) if a.name in graphs else a for a in source.attribute
+            )
     else:
         result.op_type, result.domain, result.name = node.op_type, node.domain, node.name
         result.attribute.extend(attribute_proto(k, v) for k, v in sorted(node.attrs.items()))
+        result.attribute.extend(_graph_attribute(k, v) for k, v in graphs.items())
     result.input.extend(inputs)
     result.output.extend(outputs)
-    for name, graphs in (bodies or {}).items():
-        result.attribute.append(_graph_attribute(name, graphs))
     for key, value in node.metadata.items():
         _set_entry(result.metadata_props, key, value)
     return result
@@ -159,26 +163,25 @@ class _Exporter:
         return result
 
     def _initializers(self, result: GraphProto, graph: Graph) -> None:
-        for tensor in graph.initializers:
-            if isinstance(tensor.constant, SparseConstant):
-                result.sparse_initializer.append(tensor.constant.proto)
+        """In the order of the file; what rewrites made comes last."""
+        last = len(graph.ranks)
+        constants = {t: t.constant for t in graph.initializers} | graph.defaults
+        for tensor in sorted(constants, key=lambda t: graph.ranks.get(t, last)):
+            constant = constants[tensor]
+            assert constant is not None
+            if isinstance(constant, SparseConstant):
+                result.sparse_initializer.append(constant.proto)
                 continue
-            proto = self.write_initializer(tensor)
+            proto = constant.to_proto(tensor.name) if tensor in graph.defaults else self.write_initializer(tensor)
             if proto is not None:
                 result.initializer.append(proto)
-        for tensor, default in graph.defaults.items():
-            if isinstance(default, SparseConstant):
-                result.sparse_initializer.append(default.proto)
-            else:
-                result.initializer.append(default.to_proto(tensor.name))
 
     def _value_info(self, result: GraphProto, graph: Graph) -> None:
         """What the file said of inner tensors, for those that are still there."""
-        inner = {id(t.info): t for n in graph.nodes for t in n.outputs if t is not None and t.info is not None}
-        inner.update((id(t.info), t) for t in graph.initializers if t.info is not None)
-        for info in graph.proto.value_info:
-            tensor = inner.get(id(info))
-            if tensor is not None:
+        for info, tensor in graph.claims:
+            if tensor is None:
+                result.value_info.append(info)
+            elif tensor.producer is not None or tensor.is_input or tensor in graph.initializers:
                 result.value_info.append(_renamed(info, tensor.name))
 
     def restore_listed_initializers(self, result: ModelProto) -> None:
@@ -187,7 +190,8 @@ class _Exporter:
             return
         listed = {i.name: i for i in self.model.proto.graph.input}
         initializers = [t.name for t in result.graph.initializer]
-        if any(name not in listed for name in initializers):
+        known = {t.name for t in self.model.proto.graph.initializer}
+        if any(name not in known for name in initializers):
             result.ir_version = _OPTIONAL_DEFAULTS_IR
             return
         names = set(initializers) | {t.name for t in self.model.graph.inputs}

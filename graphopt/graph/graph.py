@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Iterator
 from pathlib import Path
 
-from onnx import FunctionProto, GraphProto, ModelProto
+from onnx import FunctionProto, GraphProto, ModelProto, ValueInfoProto
 
 from graphopt.errors import ModelError
 from graphopt.external import printable
@@ -21,7 +21,19 @@ class Graph:
     an output may be a captured tensor of an outer graph.
     """
 
-    __slots__ = ("defaults", "initializers", "inputs", "model", "nodes", "opsets", "outputs", "parent", "proto")
+    __slots__ = (
+        "claims",
+        "defaults",
+        "initializers",
+        "inputs",
+        "model",
+        "nodes",
+        "opsets",
+        "outputs",
+        "parent",
+        "proto",
+        "ranks",
+    )
 
     def __init__(self, model: Model, proto: GraphProto, parent: Node | None, opsets: dict[str, int]) -> None:
         self.model = model
@@ -34,6 +46,9 @@ class Graph:
         self.initializers: dict[Tensor, None] = {}
         # inputs that an initializer gives a default value: a caller may override it, so it is no constant
         self.defaults: dict[Tensor, Constant] = {}
+        # where the file listed each initializer, and what it said of inner tensors' types: both come out as they were
+        self.ranks: dict[Tensor, int] = {}
+        self.claims: list[tuple[ValueInfoProto, Tensor | None]] = []
 
     @property
     def opset(self) -> int:
@@ -144,6 +159,7 @@ class Model:
         self.functions: dict[tuple[str, str, str], Function] = {}
         self.opsets: dict[str, int] = {}
         self.reserved: set[str] = set()
+        self.has_shadows = False  # whether a body defines a name that an outer graph has, too
         self._counters: dict[str, int] = {}
 
     def graphs(self) -> Iterator[Graph]:

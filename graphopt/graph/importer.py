@@ -1,7 +1,7 @@
 """ModelProto -> Model. Nothing is copied that need not be: nodes and weights keep their protobufs.
 
 Names are resolved as ONNX scopes them: a body sees its own tensors first, then the outer graphs' (IR.md, "Names Within
-a Graph"). A body that shadows an outer name is repaired by renaming the inner tensor.
+a Graph").
 """
 
 from __future__ import annotations
@@ -68,6 +68,8 @@ class _Importer:
             graph.outputs.append(tensor)
         for info in proto.value_info:
             known = scope.get(info.name)
+            self.model.reserved.add(info.name)
+            graph.claims.append((info, known))
             if known is not None and known.info is None:
                 known.info = info
         return graph
@@ -81,7 +83,7 @@ class _Importer:
             graph.inputs.append(tensor)
         self._nodes(graph, proto.node, [scope])
         for name in proto.output:
-            tensor = self._resolve(name, [scope], "a function's output")
+            tensor = scope.get(name) or self._define(graph, scope, name, [])  # one that nothing makes may go unread
             tensor.listings[graph, len(graph.outputs)] = None
             graph.outputs.append(tensor)
         return graph
@@ -92,7 +94,7 @@ class _Importer:
         ]
         constants += [(t.values.name, SparseConstant(t)) for t in proto.sparse_initializer]
         overridable = self.model.proto.ir_version >= _OPTIONAL_DEFAULTS_IR or graph.parent is not None
-        for name, constant in constants:
+        for rank, (name, constant) in enumerate(constants):
             tensor = scope.get(name)
             if tensor is None:
                 tensor = self._define(graph, scope, name, outer)
@@ -100,12 +102,14 @@ class _Importer:
                 raise ModelError(f"initializer '{printable(name)}' is defined twice; export the model again.")
             elif overridable:
                 graph.defaults[tensor] = constant
+                graph.ranks[tensor] = rank
                 continue
             else:  # an initializer of IR 3: an input in name only
                 tensor.is_input = False
                 graph.inputs.remove(tensor)
             tensor.constant = constant
             graph.initializers[tensor] = None
+            graph.ranks[tensor] = rank
             tensor.dtype, tensor.shape = constant.dtype, constant.shape
 
     def _nodes(self, graph: Graph, protos: Sequence[NodeProto], scopes: list[Scope]) -> None:
@@ -151,9 +155,9 @@ class _Importer:
     def _define(self, graph: Graph, scope: Scope, name: str, outer: list[Scope]) -> Tensor:
         if name in scope:
             raise ModelError(f"tensor '{printable(name)}' is made twice; export the model again.")
-        shadows = any(name in s for s in outer)
-        tensor = Tensor(self.model.fresh_name(name) if shadows else name, graph)
-        self.model.reserved.add(tensor.name)
+        self.model.has_shadows = self.model.has_shadows or any(name in s for s in outer)
+        tensor = Tensor(name, graph)
+        self.model.reserved.add(name)
         scope[name] = tensor
         return tensor
 

@@ -1,0 +1,158 @@
+"""The library's front door: `optimize`, and the `Result` that it returns."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from onnx import ModelProto
+
+from graphopt.cost import find_device
+from graphopt.engine import Run, Source, run_pipeline
+from graphopt.errors import PipelineError
+from graphopt.graph import Model, export_model
+from graphopt.instruments import Instrument
+from graphopt.model import read_proto, save, to_proto
+from graphopt.pipeline import Options, Pipeline, parse_pipeline, suggestion
+from graphopt.plugins import PRESETS, check_rule_names, find_passes
+from graphopt.report import Report
+from graphopt.report.build import build_report
+from graphopt.targets import Target
+
+if TYPE_CHECKING:
+    from graphopt.verify import Tolerance, Verification
+
+AnyPath = str | os.PathLike[str]
+
+
+@dataclass
+class Result:
+    """An optimized model. `model` is a ModelProto of its own; `save` writes without building one."""
+
+    report: Report
+    graph: Model = field(repr=False)
+
+    @cached_property
+    def model(self) -> ModelProto:
+        """The optimized model, weights inside. Raises SaveError when they pass protobuf's 2 GiB."""
+        return to_proto(self.graph)
+
+    def save(self, path: AnyPath) -> None:
+        """Writes the model, whole or not at all. Raises SaveError."""
+        save(self.graph, path)
+
+
+@dataclass(frozen=True)
+class Proving:
+    """How the result is compared with the original; see `graphopt.verify`."""
+
+    inputs: Any = None
+    samples: int = 3
+    seed: int = 0
+    tolerance: Tolerance | None = None
+    custom_op_libraries: Sequence[str] = ()
+
+
+def optimize(
+    source: ModelProto | AnyPath,
+    *,
+    target: str | Target = Target.TENSORRT,
+    pipeline: str | Pipeline = "default",
+    force: Iterable[str] = (),
+    forbid: Iterable[str] = (),
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    verify: bool = True,
+    proving: Proving | None = None,
+    device: str = "h200",
+    batch: int | None = None,
+    block: str = "plain",
+    instruments: Sequence[Instrument] = (),
+) -> Result:
+    """Optimizes a model, a ModelProto (which is not changed) or a path, and proves that its outputs still match.
+
+    `force` and `forbid` name rules that are applied whatever they cost, or never. `shapes` fixes dimensions of inputs.
+    `device` and `batch` are what the cost model decides for. `block` spells conv-bias-activation blocks: "plain",
+    "function" or "fused".
+
+    Raises ModelError, ShapeError, PipelineError for what is the caller's to mend, ExecutionError where the model
+    cannot be executed to compare it (`verify=False` goes without).
+    """
+    options = make_options(target, force, forbid, device=device, batch=batch, block=block)
+    steps = make_pipeline(pipeline)
+    name, opened = open_source(source, shapes)
+    original = opened.open()
+
+    def run(limit: int | None, excluded: frozenset[str]) -> Run:
+        return run_pipeline(opened, steps, options, limit=limit, excluded=excluded, instruments=instruments)
+
+    if not verify:
+        done = run(None, frozenset())
+        return Result(build_report(name, original, done, steps, options, None), done.model)
+
+    from graphopt.proof import prove
+
+    how = proving or Proving()
+    proved = prove(run, lambda made: compare(opened, made.model, how))
+    report = build_report(name, original, proved.run, steps, options, proved.verification, proved.withdrawn)
+    return Result(report, proved.run.model)
+
+
+def compare(source: Source, made: Model, how: Proving) -> Verification:
+    """Compares `made` with the model that it was made of."""
+    from graphopt.verify import Located, Tolerance, verify
+
+    return verify(
+        Located(source.proto, source.folder),
+        Located(export_model(made), made.folder),
+        inputs=how.inputs,
+        samples=how.samples,
+        seed=how.seed,
+        tolerance=how.tolerance or Tolerance(),
+        custom_op_libraries=how.custom_op_libraries,
+        shapes=source.shapes or None,
+    )
+
+
+def open_source(source: ModelProto | AnyPath, shapes: Mapping[str, Sequence[int]] | None) -> tuple[str, Source]:
+    """The model's name for the report, and the model."""
+    if isinstance(source, ModelProto):
+        return source.graph.name or "model", Source(source, None, dict(shapes or {}))
+    path = Path(source)
+    return path.name, Source(read_proto(path), path.parent, dict(shapes or {}))
+
+
+def make_pipeline(pipeline: str | Pipeline) -> Pipeline:
+    """The pipeline that a text names. Raises PipelineError."""
+    return pipeline if isinstance(pipeline, Pipeline) else parse_pipeline(pipeline, find_passes(), PRESETS)
+
+
+BLOCKS = ("plain", "function", "fused")
+
+
+def make_options(
+    target: str | Target,
+    force: Iterable[str],
+    forbid: Iterable[str],
+    *,
+    device: str = "h200",
+    batch: int | None = None,
+    block: str = "plain",
+) -> Options:
+    """Checked options. Raises PipelineError for an unknown target, rule, device or block spelling."""
+    targets = [t.value for t in Target]
+    value = target.value if isinstance(target, Target) else target
+    if value not in targets:
+        raise PipelineError(f"there is no target '{value}'{suggestion(value, targets)}; take {', '.join(targets)}.")
+    if block not in BLOCKS:
+        raise PipelineError(f"there is no block spelling '{block}'; take {', '.join(BLOCKS)}.")
+    if block == "fused" and value != Target.ONNXRUNTIME.value:
+        raise PipelineError("block spelling 'fused' needs --target onnxruntime: no other target has FusedConv.")
+    find_device(device)
+    forced, forbidden = check_rule_names(force), check_rule_names(forbid)
+    if both := forced & forbidden:
+        raise PipelineError(f"rule '{min(both)}' is both forced and forbidden; choose one.")
+    return Options(Target(value), forced, forbidden, device, batch, block=block)

@@ -1,0 +1,121 @@
+"""What the commands do, without the terminal: each returns something that rich can print."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+import graphopt
+from graphopt.api import Proving, Result
+from graphopt.engine import Source
+from graphopt.errors import SaveError, VerificationError
+from graphopt.instruments import Dumper, Instrument
+from graphopt.model import check_place, read_proto, write_atomically
+from graphopt.pipeline import Options
+from graphopt.report.build import size_of
+from graphopt.report.text import render_report, render_size, render_verification
+
+Capabilities = list[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One call of `graphopt optimize`."""
+
+    model: Path
+    output: Path
+    settings: dict[str, Any]
+    inputs: Path | None
+    samples: int
+    seed: int
+    custom_ops: tuple[str, ...]
+    engine: Path | None
+    capabilities: Capabilities
+    report: Path | None
+    dump: Path | None
+
+
+def run_job(job: Job, progress: Instrument) -> RenderableType:
+    """Optimizes, proves, then writes: the engine and the report first, the model last."""
+    for path in (job.output, job.engine, job.report):
+        if path is not None:
+            check_writable(path, job.model)
+    instruments: list[Instrument] = [progress]
+    if job.dump is not None:
+        instruments.append(Dumper(job.dump))
+    how = Proving(job.inputs, job.samples, job.seed, None, job.custom_ops)
+    result = graphopt.optimize(job.model, **job.settings, proving=how, instruments=instruments)
+    if job.engine is not None:
+        result = with_engine(result, job.engine, job.settings["shapes"], job.capabilities)
+    result.save(job.output)
+    if job.report is not None:
+        write_atomically(job.report, result.report.to_json().encode())
+    sizes = f"{job.model.stat().st_size:,} bytes → {job.output.stat().st_size:,} bytes"
+    return Group(render_report(result.report), Text(f"file: {sizes}, written to {job.output}"))
+
+
+def check_writable(path: Path, source: Path) -> None:
+    """Raises SaveError before the long work when `path` cannot be written, or is the input itself."""
+    if path.exists() and source.exists() and path.samefile(source):
+        raise SaveError(f"'{path}' is the input; name another file, the input stays as it is.")
+    check_place(path)
+
+
+def with_engine(result: Result, plan: Path, shapes: dict[str, tuple[int, ...]], capabilities: Capabilities) -> Result:
+    """The result with an engine built of it, saved to `plan` and noted in the report."""
+    from graphopt.tensorrt import build_engine
+
+    engine = build_engine(result.model, shapes=shapes or None, compute_capabilities=capabilities or None)
+    engine.save(plan)
+    return Result(replace(result.report, engine=engine.describe()), result.graph)
+
+
+def compare_files(
+    original: Path,
+    candidate: Path,
+    *,
+    inputs: Path | None,
+    samples: int,
+    seed: int,
+    shapes: dict[str, tuple[int, ...]],
+    rtol: float | None,
+    atol: float | None,
+    libraries: tuple[str, ...],
+) -> RenderableType:
+    """Compares two files. Raises VerificationError when they differ."""
+    from graphopt.verify import Tolerance
+
+    found = graphopt.verify(
+        original,
+        candidate,
+        inputs=inputs,
+        samples=samples,
+        seed=seed,
+        shapes=shapes or None,
+        tolerance=Tolerance(rtol=rtol, atol=atol),
+        custom_op_libraries=libraries,
+    )
+    if not found.passed:
+        raise VerificationError(f"the models differ: {'; '.join(found.problems)}")
+    return render_verification(found)
+
+
+def build_file(
+    model: Path, output: Path, shapes: dict[str, tuple[int, ...]], capabilities: Capabilities
+) -> RenderableType:
+    """Builds an engine of a file."""
+    check_writable(output, model)
+    read_proto(model)
+    engine = graphopt.build_engine(model, shapes=shapes or None, compute_capabilities=capabilities or None)
+    engine.save(output)
+    return Text(f"{engine.summary()}, written to {output}")
+
+
+def inspect_file(path: Path, shapes: dict[str, tuple[int, ...]]) -> RenderableType:
+    """What a file holds."""
+    model = Source(read_proto(path), path.parent, shapes).open()
+    return render_size(path.name, model, size_of(model, Options()))

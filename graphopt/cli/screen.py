@@ -1,0 +1,46 @@
+"""The terminal: consoles, and a status line for what takes long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+from rich.console import Console
+
+from graphopt.graph import Model
+from graphopt.instruments import PassRecord
+
+
+@cache
+def screen() -> Console:
+    """Where results go: standard output."""
+    return Console()
+
+
+def errors() -> Console:
+    """Where errors and progress go: standard error."""
+    return Console(stderr=True)
+
+
+class Progress:
+    """An instrument that shows the pass that runs, on a terminal only."""
+
+    def __init__(self, console: Console) -> None:
+        self.status = console.status("reading")
+
+    def before(self, record: PassRecord, model: Model) -> None:
+        """Shows the pass."""
+        self.status.update(f"pass {record.number + 1}: {record.text}, {record.nodes_before} nodes")
+
+    def after(self, record: PassRecord, model: Model) -> None:
+        """Shows that what follows is the next step."""
+        self.status.update("comparing outputs")
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """A status line while the block runs."""
+    shown = Progress(errors())
+    with shown.status:
+        yield shown

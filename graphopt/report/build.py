@@ -1,0 +1,75 @@
+"""Fills a report from a run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+
+from graphopt.cost import graph_cost
+from graphopt.engine import Run
+from graphopt.graph import Model
+from graphopt.instruments import PassRecord
+from graphopt.pipeline import Options, Pipeline
+from graphopt.proof import Withdrawn
+from graphopt.report.report import PassSummary, Refusal, Report, RuleCount, Size
+from graphopt.verify import Verification
+from graphopt.version import VERSION
+
+MOST_PLACES = 5
+
+
+def build_report(
+    name: str,
+    original: Model,
+    run: Run,
+    pipeline: Pipeline,
+    options: Options,
+    verification: Verification | None,
+    withdrawn: tuple[Withdrawn, ...] = (),
+) -> Report:
+    """The report of `run`, which optimized `original`."""
+    return Report(
+        model=name,
+        version=VERSION,
+        target=options.target.value,
+        device=options.device,
+        pipeline=str(pipeline),
+        before=size_of(original, options),
+        after=size_of(run.model, options),
+        passes=tuple(_summary(r) for r in run.records),
+        refusals=_refusals(run),
+        decisions=tuple(run.decisions),
+        withdrawn=withdrawn,
+        verification=dataclasses.asdict(verification) if verification is not None else None,
+    )
+
+
+def size_of(model: Model, options: Options) -> Size:
+    """Nodes, parameters, FLOPs and predicted time of a model; no weight is read."""
+    cost = graph_cost(model, device=options.device, target=options.target, batch=options.batch)
+    constants = [t.constant for g in model.graphs() for t in g.initializers if t.constant is not None]
+    operators = Counter(n.op for g in model.graphs() for n in g.nodes if n.op != "Constant")
+    return Size(
+        nodes=sum(operators.values()),
+        parameters=sum(c.size for c in constants),
+        weight_bytes=sum(c.nbytes for c in constants),
+        flops=cost.flops,
+        predicted_seconds=cost.seconds,
+        peak_activation_bytes=cost.peak_activation_bytes,
+        operators=dict(operators.most_common()),
+    )
+
+
+def _summary(record: PassRecord) -> PassSummary:
+    rules = tuple(RuleCount(rule, count) for rule, count in record.counts.most_common())
+    return PassSummary(record.text, record.nodes_before, record.nodes_after, record.seconds, record.stop, rules)
+
+
+def _refusals(run: Run) -> tuple[Refusal, ...]:
+    """What still stands at the end; a node that a later rewrite took away is no refusal any more."""
+    result = []
+    for (rule, reason), nodes in run.log.refusals.items():
+        places = [n.label for n in nodes if not n.is_erased]
+        if places:
+            result.append(Refusal(rule, reason, len(places), tuple(places[:MOST_PLACES])))
+    return tuple(result)

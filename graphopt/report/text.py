@@ -1,0 +1,149 @@
+"""The report for a terminal: every line answers a question. Names from the model are printed without markup."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.table import Column, Table
+from rich.text import Text
+
+from graphopt.external import printable
+from graphopt.graph import Model, Tensor
+from graphopt.report.report import Refusal, Report, Size
+
+if TYPE_CHECKING:
+    from graphopt.verify import Verification
+
+MOST_OPERATORS = 12
+
+
+def render_report(report: Report) -> RenderableType:
+    """The whole report."""
+    parts: list[RenderableType] = [
+        Text(f"{printable(report.model)} for {report.target} (decisions for {report.device})", style="bold"),
+        _passes(report),
+        _sizes(report),
+    ]
+    if report.decisions:
+        parts.append(_decisions(report))
+    if report.refusals:
+        parts.append(_refusals(report.refusals))
+    parts.extend(
+        Text(
+            f"taken back: {w.rule} at {printable(w.at)} (rewrite {w.number}): {printable(w.problem, 300)}",
+            style="bold red",
+        )
+        for w in report.withdrawn
+    )
+    parts.append(_proof(report))
+    if report.engine is not None:
+        parts.append(Text(f"engine: {report.engine.get('summary', report.engine)}"))
+    return Group(*parts)
+
+
+def _passes(report: Report) -> Table:
+    table = Table("pass", "rule", _right("times"), _right("nodes before"), _right("after"), box=None, pad_edge=False)
+    for step in report.passes:
+        rules = step.rules or (None,)
+        for index, rule in enumerate(rules):
+            table.add_row(
+                step.name if index == 0 else "",
+                rule.rule if rule is not None else "-",
+                str(rule.count) if rule is not None else "",
+                str(step.nodes_before) if index == 0 else "",
+                str(step.nodes_after) if index == 0 else "",
+            )
+    return table
+
+
+def _sizes(report: Report) -> Table:
+    before, after = report.before, report.after
+    table = Table("", _right("before"), _right("after"), _right("ratio"), box=None, pad_edge=False)
+    rows: list[tuple[str, float | None, float | None, str]] = [
+        ("nodes", before.nodes, after.nodes, ","),
+        ("parameters", before.parameters, after.parameters, ","),
+        ("weight bytes", before.weight_bytes, after.weight_bytes, ","),
+        ("FLOPs", before.flops, after.flops, ","),
+        (f"predicted µs on {report.device}", _micro(before), _micro(after), ",.1f"),
+        ("peak activation bytes", before.peak_activation_bytes, after.peak_activation_bytes, ","),
+    ]
+    for name, old, new, form in rows:
+        ratio = f"{new / old:.2f}" if old and new is not None else ""
+        table.add_row(name, _number(old, form), _number(new, form), ratio)
+    return table
+
+
+def _decisions(report: Report) -> Table:
+    table = Table("trade", "at", _right("predicted"), "decision", box=None, pad_edge=False)
+    for decision in report.decisions:
+        ratio = f"{decision.ratio:.2f} of the time" if decision.ratio is not None else "unknown"
+        verdict = f"{'taken' if decision.taken else 'refused'}: {printable(decision.reason, 200)}"
+        table.add_row(decision.rule, Text(printable(decision.at, 60)), ratio, Text(verdict))
+    return table
+
+
+def _refusals(refusals: tuple[Refusal, ...]) -> Table:
+    table = Table("not done", "why", _right("times"), "first at", box=None, pad_edge=False)
+    for refusal in refusals:
+        places = ", ".join(printable(p, 40) for p in refusal.places[:2])
+        table.add_row(refusal.rule, Text(printable(refusal.reason, 200)), str(refusal.count), Text(places))
+    return table
+
+
+def _proof(report: Report) -> Text:
+    if report.verification is None:
+        return Text("not verified: --no-verify was given", style="yellow")
+    return Text(f"verified: {printable(str(report.verification.get('how', '')), 400)}", style="green")
+
+
+def render_verification(found: Verification) -> RenderableType:
+    """The result of a comparison that passed."""
+    return Text(f"the outputs match: {printable(found.how, 400)}", style="green")
+
+
+def render_size(name: str, model: Model, size: Size) -> RenderableType:
+    """What a model holds."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    proto = model.proto
+    opsets = ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in model.opsets.items())
+    rows = [
+        ("model", printable(name)),
+        ("made by", printable(f"{proto.producer_name} {proto.producer_version}".strip()) or "unknown"),
+        ("IR version, opsets", f"{proto.ir_version}; {opsets}"),
+        ("inputs", ", ".join(_interface(t) for t in model.graph.inputs) or "none"),
+        ("outputs", ", ".join(_interface(t) for t in model.graph.outputs) or "none"),
+        ("nodes", f"{size.nodes:,} (Constant nodes not counted)"),
+        ("functions", f"{len(model.functions):,}"),
+        ("parameters", f"{size.parameters:,} in {size.weight_bytes:,} bytes"),
+        ("FLOPs", _number(size.flops, ",")),
+        ("peak activation bytes", _number(size.peak_activation_bytes, ",")),
+    ]
+    for label, value in rows:
+        table.add_row(label, Text(value))
+    operators = Table("operator", _right("nodes"), box=None, pad_edge=False)
+    for operator, count in list(size.operators.items())[:MOST_OPERATORS]:
+        operators.add_row(Text(printable(operator)), str(count))
+    if len(size.operators) > MOST_OPERATORS:
+        rest = sum(list(size.operators.values())[MOST_OPERATORS:])
+        operators.add_row(f"{len(size.operators) - MOST_OPERATORS} more", str(rest))
+    return Group(table, operators)
+
+
+def _interface(tensor: Tensor) -> str:
+    if tensor.shape is None:
+        return printable(tensor.name)
+    dims = ", ".join("?" if d is None else str(d) for d in tensor.shape)
+    return f"{printable(tensor.name)} [{printable(dims)}]"
+
+
+def _right(title: str) -> Column:
+    return Column(title, justify="right")
+
+
+def _micro(size: Size) -> float | None:
+    return None if size.predicted_seconds is None else size.predicted_seconds * 1e6
+
+
+def _number(value: float | None, form: str) -> str:
+    return "unknown" if value is None else format(value, form)

@@ -1,0 +1,179 @@
+"""What a runtime makes of a node: the kernels that it launches and the bytes that they move.
+
+ONNX Runtime (CUDA) runs a node as it stands: one kernel, Relu inside the conv before it (NCHW only: it fuses before it
+changes the layout), a Concat copies, a Split copies and, when its parts are unequal, uploads their sizes first
+(onnxruntime/core/providers/cuda/tensor/split.cc and concat.cc). TensorRT puts point-wise operators into the kernel
+before them, lets the inputs of a Concat be written where they belong when nothing else reads them, and copies a slice
+only for a reader that cannot read with strides (a convolution, a pooling): its developer guide, "Types of Fusions", and
+the layers that its builder lists.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphopt.cost.arithmetic import CONVS, FREE, MATMULS, Product, element_flops, products
+from graphopt.cost.setting import Layout, Setting
+from graphopt.cost.view import View
+from graphopt.graph import Node, Tensor
+
+POINTWISE = frozenset(
+    {
+        "Abs",
+        "Add",
+        "And",
+        "BatchNormalization",
+        "Cast",
+        "Ceil",
+        "Clip",
+        "Cos",
+        "Div",
+        "Elu",
+        "Equal",
+        "Erf",
+        "Exp",
+        "Floor",
+        "Gelu",
+        "Greater",
+        "HardSigmoid",
+        "HardSwish",
+        "LeakyRelu",
+        "Less",
+        "Log",
+        "Max",
+        "Min",
+        "Mish",
+        "Mul",
+        "Neg",
+        "Not",
+        "Or",
+        "PRelu",
+        "Pow",
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "Reciprocal",
+        "Relu",
+        "Round",
+        "Selu",
+        "Sigmoid",
+        "Sign",
+        "Sin",
+        "Softplus",
+        "Softsign",
+        "Sqrt",
+        "Sub",
+        "Swish",
+        "Tanh",
+        "ThresholdedRelu",
+        "Transpose",
+        "Where",
+        "Xor",
+    }
+)
+POOLS = frozenset({"MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool"})
+# readers that take whole tensors only, so that TensorRT copies a slice for them
+RIGID = CONVS | POOLS | {"ConvTranspose", "Concat", "Resize", "LRN"}
+UPLOADS_OF_UNEQUAL_PARTS = 3
+
+
+@dataclass(frozen=True)
+class Work:
+    """What running a node, or several, takes.
+
+    `flops` counts all arithmetic, `products` its matrix products one by one. `read` and `written` are bytes; `kernels`
+    launches; `uploads` small copies from the host between them.
+    """
+
+    flops: float = 0.0
+    read: float = 0.0
+    written: float = 0.0
+    kernels: int = 0
+    uploads: int = 0
+    products: tuple[Product, ...] = ()
+
+
+NOTHING = Work()
+
+
+def work_of(node: Node, view: View, setting: Setting) -> Work:
+    """What `node` takes where it stands in `view`."""
+    if node.op in FREE or node.bodies:
+        return NOTHING
+    outputs = view.outputs(node)
+    if all(t is None or t.constant is not None for t in outputs):
+        return NOTHING
+    if setting.is_tensorrt:
+        if node.op == "Concat":
+            return _concat_in_place(node, view, setting)
+        if node.op in ("Split", "Slice"):
+            return _slices(node, outputs, view, setting)
+    flops = element_flops(node, outputs, setting)
+    made = products(node, outputs, setting)
+    flops += sum(p.flops for p in made)
+    if _joins_its_producer(node, view, setting):
+        extra = sum(setting.nbytes(t) for t in set(node.inputs[1:]) if t is not None)
+        return Work(flops, extra, 0.0, 0, 0, made)
+    read = sum(setting.nbytes(t) for t in {t: None for t in node.inputs if t is not None})
+    written = sum(setting.nbytes(t) for t in outputs)
+    return Work(flops, _gathered(node, read, written), written, 1, _uploads(node, outputs, setting), made)
+
+
+def _gathered(node: Node, read: float, written: float) -> float:
+    """Operators that pick from their first input read no more than they write."""
+    return min(read, written) if node.op in ("Gather", "GatherElements", "GatherND", "Slice") else read
+
+
+def _uploads(node: Node, outputs: tuple[Tensor | None, ...], setting: Setting) -> int:
+    """Arrays of sizes that ONNX Runtime sends ahead of a Split or Concat with unequal parts."""
+    if setting.device.is_cpu or node.op not in ("Split", "Concat"):
+        return 0
+    parts = node.inputs if node.op == "Concat" else outputs
+    return UPLOADS_OF_UNEQUAL_PARTS if len({setting.dims(t) for t in parts}) > 1 else 0
+
+
+def _joins_its_producer(node: Node, view: View, setting: Setting) -> bool:
+    """Whether the kernel of an input's producer does this point-wise node's work too."""
+    if node.op not in POINTWISE:
+        return False
+    if not setting.is_tensorrt and (node.op != "Relu" or setting.layout is Layout.NHWC):
+        return False
+    for tensor in node.inputs:
+        maker = _kernel_behind(tensor, view)
+        if maker is None or tensor is None or tensor.is_output or len(view.readers(tensor)) != 1:
+            continue
+        if maker.op in CONVS or (setting.is_tensorrt and (maker.op in MATMULS or maker.op in POINTWISE)):
+            return True
+    return False
+
+
+def _kernel_behind(tensor: Tensor | None, view: View) -> Node | None:
+    """The node that makes `tensor`, when that takes a kernel."""
+    maker = view.producer(tensor) if tensor is not None and tensor.constant is None else None
+    return maker if maker is not None and maker.op not in FREE else None
+
+
+def _concat_in_place(node: Node, view: View, setting: Setting) -> Work:
+    """Copies only of the inputs that their producers cannot write where they belong."""
+    copies, moved = 0, 0.0
+    seen: set[Tensor] = set()
+    for tensor in node.inputs:
+        if tensor is None:
+            continue
+        maker = _kernel_behind(tensor, view)
+        alone = not tensor.is_output and len(view.readers(tensor)) == 1 and tensor not in seen
+        # a slice is copied for the Concat by `_slices`: the copy lands in place
+        if maker is None or not alone:
+            copies += 1
+            moved += setting.nbytes(tensor)
+        seen.add(tensor)
+    return Work(0.0, moved, moved, copies)
+
+
+def _slices(node: Node, outputs: tuple[Tensor | None, ...], view: View, setting: Setting) -> Work:
+    """A copy for each part that someone reads who cannot read with strides."""
+    copies, moved = 0, 0.0
+    for tensor in outputs:
+        if tensor is not None and (tensor.is_output or any(r.op in RIGID for r in view.readers(tensor))):
+            copies += 1
+            moved += setting.nbytes(tensor)
+    return Work(0.0, moved, moved, copies)

@@ -1,0 +1,77 @@
+"""Where a graph is going to run: what every prediction depends on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from graphopt.cost.devices import Device, find_device
+from graphopt.graph import Tensor, bits_of
+from graphopt.pipeline import Options
+from graphopt.targets import Target
+
+# A symbolic dimension that is no batch (a length, a height) counts as this many.
+LENGTH = 128
+
+
+class Layout(str, Enum):
+    """The order of axes in which a runtime keeps image tensors."""
+
+    NCHW = "nchw"
+    NHWC = "nhwc"
+
+
+class Launch(str, Enum):
+    """How kernels get to the device: issued one by one by the host, or replayed from a captured (CUDA) graph."""
+
+    EAGER = "eager"
+    CAPTURED = "captured"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Device, runtime, batch size, layout and way of launching."""
+
+    device: Device = field(default_factory=lambda: find_device("h200"))
+    target: Target = Target.TENSORRT
+    batch: int = 1
+    layout: Layout = Layout.NCHW
+    launch: Launch = Launch.EAGER
+
+    @classmethod
+    def of(cls, options: Options) -> Setting:
+        """The setting that a run's options name. Raises PipelineError for an unknown device."""
+        return cls(find_device(options.device), options.target, options.batch or 1)
+
+    @property
+    def is_tensorrt(self) -> bool:
+        """Whether TensorRT makes the kernels; the other targets are run by ONNX Runtime."""
+        return self.target is Target.TENSORRT
+
+    @property
+    def issues_one_by_one(self) -> bool:
+        """Whether the host pays for every operator. A TensorRT engine's queue is short and usually captured."""
+        return self.launch is Launch.EAGER and not self.is_tensorrt and not self.device.is_cpu
+
+    def dims(self, tensor: Tensor | None) -> tuple[int, ...] | None:
+        """The shape in numbers: an unknown first dimension is `batch`, another one `LENGTH`; None without a rank."""
+        if tensor is None or tensor.shape is None:
+            return None
+        return tuple(
+            d if isinstance(d, int) else (self.batch if axis == 0 else LENGTH) for axis, d in enumerate(tensor.shape)
+        )
+
+    def elements(self, tensor: Tensor | None) -> int:
+        """The number of elements; 0 when the rank is unknown or the tensor absent."""
+        dims = self.dims(tensor)
+        if dims is None:
+            return 0
+        count = 1
+        for dim in dims:
+            count *= dim
+        return count
+
+    def nbytes(self, tensor: Tensor | None) -> float:
+        """The bytes of the tensor's values, packed; an unknown dtype counts four bytes an element."""
+        bits = bits_of(tensor.dtype) if tensor is not None and tensor.dtype is not None else None
+        return self.elements(tensor) * (bits or 32) / 8

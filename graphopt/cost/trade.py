@@ -1,0 +1,96 @@
+"""The judge of rewrites that trade: each is priced before and after, and taken back when it would lose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphopt.cost.estimate import Cost, estimate, soft_maximum
+from graphopt.cost.setting import Setting
+from graphopt.cost.view import Before, Now
+from graphopt.pipeline import Options
+from graphopt.rewrite import Change
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the cost model said of one rewrite: `before` and `after` are predicted seconds of the nodes concerned.
+
+    `reason` is one sentence for the report.
+    """
+
+    rule: str
+    at: str
+    before: float
+    after: float
+    taken: bool
+    reason: str
+
+    @property
+    def ratio(self) -> float:
+        """After over before: below 1 is a gain."""
+        return self.after / self.before if self.before > 0 else 1.0
+
+
+class TradeJudge:
+    """Judges changes by rules that trade; a judge of `graphopt.rewrite.Rewriter`.
+
+    Rules named in `options.force` are taken whatever they cost. Every decision is kept in `decisions`. The seconds of
+    host and device are weighed by what bounds the whole graph, which is priced once, when the first trade comes.
+    """
+
+    def __init__(self, options: Options, setting: Setting | None = None) -> None:
+        self.options = options
+        self.setting = setting or Setting.of(options)
+        self.decisions: list[Decision] = []
+        self._total: Cost | None = None
+
+    def __call__(self, change: Change) -> str | None:
+        """None when the change may stay, else the sentence that says why it would lose."""
+        if not change.rule.trades:
+            return None
+        before = estimate(change.consumed, self.setting, Before(change))
+        after = estimate(change.made, self.setting, Now())
+        if self._total is None:
+            model = change.root.owner.model if change.root.graph is not None else change.made[0].owner.model
+            self._total = estimate(model.graph.nodes, self.setting) - after + before
+        was, would_be = self._weighed(before), self._weighed(after)
+        decision = self._decide(change, was, would_be, before, after)
+        self.decisions.append(decision)
+        if decision.taken:
+            self._total = self._total - before + after
+            return None
+        return decision.reason
+
+    def _decide(self, change: Change, was: float, would_be: float, before: Cost, after: Cost) -> Decision:
+        rule, at = change.rule.name, change.root.label
+        where = f"{self.setting.target.value} on {self.setting.device.name}, batch {self.setting.batch}"
+        if not was > 0 or unknown_size(change):
+            taken = rule in self.options.force
+            reason = "forced" if taken else "the shapes are not known, so its gain cannot be predicted"
+            return Decision(rule, at, was, would_be, taken, reason)
+        figures = (
+            f"{would_be / was:.2f} of the time predicted for {where}: {before.kernels} kernels become {after.kernels}, "
+            f"{_mega(before)} MB moved become {_mega(after)}"
+        )
+        if rule in self.options.force:
+            return Decision(rule, at, was, would_be, True, f"forced; {figures}")
+        taken = would_be <= was
+        return Decision(rule, at, was, would_be, taken, figures if taken else f"would lose: {figures}")
+
+    def _weighed(self, cost: Cost) -> float:
+        """Seconds by which the whole graph's time grows with `cost`, to first order."""
+        assert self._total is not None
+        host, device = max(self._total.host_seconds, 0.0), max(self._total.device_seconds, 0.0)
+        top = soft_maximum(host, device)
+        if top == 0:
+            return cost.device_seconds
+        return float(cost.host_seconds * (host / top) ** 3 + cost.device_seconds * (device / top) ** 3)
+
+
+def unknown_size(change: Change) -> bool:
+    """Whether the rank of something that the consumed nodes made is unknown."""
+    return any(t is not None and t.shape is None for outputs in change.consumed_outputs for t in outputs)
+
+
+def _mega(cost: Cost) -> str:
+    return f"{(cost.read + cost.written) / 1e6:.2f}"

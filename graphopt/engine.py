@@ -72,7 +72,7 @@ def run_pipeline(
     """
     model = source.open()
     facts = Facts(model, options.target)
-    trade = TradeJudge(facts, options)
+    trade = TradeJudge(options)
     edit = Rewriter(model, limit=limit, excluded=excluded, judges=[trade, *judges])
     manager = PassManager(pipeline, [Timer(), *instruments])
     manager.run(Context(model, facts, edit, options))

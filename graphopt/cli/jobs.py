@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -18,6 +18,9 @@ from graphopt.model import check_place, read_proto, write_atomically
 from graphopt.pipeline import Options
 from graphopt.report.build import size_of
 from graphopt.report.text import render_report, render_size, render_verification
+
+if TYPE_CHECKING:
+    from graphopt.tensorrt import Engine
 
 Capabilities = list[tuple[int, int]]
 
@@ -67,11 +70,26 @@ def check_writable(path: Path, source: Path) -> None:
 
 def with_engine(result: Result, plan: Path, shapes: dict[str, tuple[int, ...]], capabilities: Capabilities) -> Result:
     """The result with an engine built of it, saved to `plan` and noted in the report."""
-    from graphopt.tensorrt import build_engine
+    from graphopt.tensorrt import build_engine, compare
 
     engine = build_engine(result.model, shapes=shapes or None, compute_capabilities=capabilities or None)
+    compared = compare(result.model, engine)
+    if not compared.passed and compared.not_done is None:
+        raise VerificationError(f"the engine's outputs differ from the model's: {compared}")
     engine.save(plan)
-    return Result(replace(result.report, engine=engine.describe()), result.graph)
+    noted = {"summary": f"{summary(engine)}; {compared}", **engine.facts.to_dict()}
+    return Result(replace(result.report, engine=noted), result.graph)
+
+
+def summary(engine: Engine) -> str:
+    """What an engine is, on one line."""
+    facts = engine.facts
+    generations = ", ".join(f"{major}.{minor}" for major, minor in engine.compute_capabilities)
+    activations = f"{facts.activation_bytes:,}" if facts.activation_bytes is not None else "unknown"
+    return (
+        f"{engine.flavour.title} {engine.version} engine for compute capability {generations}: {facts.kernels} kernels, "
+        f"{facts.sync_layers} synchronisation layers, {activations} bytes of activations, {len(engine.plan):,} bytes"
+    )
 
 
 def compare_files(
@@ -112,7 +130,7 @@ def build_file(
     read_proto(model)
     engine = graphopt.build_engine(model, shapes=shapes or None, compute_capabilities=capabilities or None)
     engine.save(output)
-    return Text(f"{engine.summary()}, written to {output}")
+    return Text(f"{summary(engine)}, written to {output}")
 
 
 def inspect_file(path: Path, shapes: dict[str, tuple[int, ...]]) -> RenderableType:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 
-from graphopt.cost import graph_cost
+from graphopt.cost import Setting, graph_cost
 from graphopt.engine import Run
 from graphopt.graph import Model
 from graphopt.instruments import PassRecord
@@ -46,16 +46,15 @@ def build_report(
 
 def size_of(model: Model, options: Options) -> Size:
     """Nodes, parameters, FLOPs and predicted time of a model; no weight is read."""
-    cost = graph_cost(model, device=options.device, target=options.target, batch=options.batch)
-    constants = [t.constant for g in model.graphs() for t in g.initializers if t.constant is not None]
+    cost = graph_cost(model, Setting.of(options))
     operators = Counter(n.op for g in model.graphs() for n in g.nodes if n.op != "Constant")
     return Size(
         nodes=sum(operators.values()),
-        parameters=sum(c.size for c in constants),
-        weight_bytes=sum(c.nbytes for c in constants),
-        flops=cost.flops,
+        parameters=cost.parameters,
+        weight_bytes=cost.parameter_bytes,
+        flops=int(cost.flops),
         predicted_seconds=cost.seconds,
-        peak_activation_bytes=cost.peak_activation_bytes,
+        peak_activation_bytes=int(cost.peak_activation_bytes),
         operators=dict(operators.most_common()),
     )
 

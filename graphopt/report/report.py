@@ -43,14 +43,14 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Size:
-    """How large a model is. `flops` counts a multiply-add as two, None where shapes are unknown."""
+    """How large a model is, and the time predicted for it. `flops` counts a multiply-add as two."""
 
     nodes: int
     parameters: int
     weight_bytes: int
-    flops: int | None
-    predicted_seconds: float | None
-    peak_activation_bytes: int | None
+    flops: int
+    predicted_seconds: float
+    peak_activation_bytes: int
     operators: dict[str, int]
 
 

@@ -60,24 +60,23 @@ def _passes(report: Report) -> Table:
 def _sizes(report: Report) -> Table:
     before, after = report.before, report.after
     table = Table("", _right("before"), _right("after"), _right("ratio"), box=None, pad_edge=False)
-    rows: list[tuple[str, float | None, float | None, str]] = [
+    rows: list[tuple[str, float, float, str]] = [
         ("nodes", before.nodes, after.nodes, ","),
         ("parameters", before.parameters, after.parameters, ","),
         ("weight bytes", before.weight_bytes, after.weight_bytes, ","),
         ("FLOPs", before.flops, after.flops, ","),
-        (f"predicted µs on {report.device}", _micro(before), _micro(after), ",.1f"),
+        (f"predicted µs on {report.device}", before.predicted_seconds * 1e6, after.predicted_seconds * 1e6, ",.1f"),
         ("peak activation bytes", before.peak_activation_bytes, after.peak_activation_bytes, ","),
     ]
     for name, old, new, form in rows:
-        ratio = f"{new / old:.2f}" if old and new is not None else ""
-        table.add_row(name, _number(old, form), _number(new, form), ratio)
+        table.add_row(name, format(old, form), format(new, form), f"{new / old:.2f}" if old else "")
     return table
 
 
 def _decisions(report: Report) -> Table:
     table = Table("trade", "at", _right("predicted"), "decision", box=None, pad_edge=False)
     for decision in report.decisions:
-        ratio = f"{decision.ratio:.2f} of the time" if decision.ratio is not None else "unknown"
+        ratio = f"{decision.ratio:.2f} of the time"
         verdict = f"{'taken' if decision.taken else 'refused'}: {printable(decision.reason, 200)}"
         table.add_row(decision.rule, Text(printable(decision.at, 60)), ratio, Text(verdict))
     return table
@@ -116,8 +115,8 @@ def render_size(name: str, model: Model, size: Size) -> RenderableType:
         ("nodes", f"{size.nodes:,} (Constant nodes not counted)"),
         ("functions", f"{len(model.functions):,}"),
         ("parameters", f"{size.parameters:,} in {size.weight_bytes:,} bytes"),
-        ("FLOPs", _number(size.flops, ",")),
-        ("peak activation bytes", _number(size.peak_activation_bytes, ",")),
+        ("FLOPs", f"{size.flops:,}"),
+        ("peak activation bytes", f"{size.peak_activation_bytes:,}"),
     ]
     for label, value in rows:
         table.add_row(label, Text(value))
@@ -139,11 +138,3 @@ def _interface(tensor: Tensor) -> str:
 
 def _right(title: str) -> Column:
     return Column(title, justify="right")
-
-
-def _micro(size: Size) -> float | None:
-    return None if size.predicted_seconds is None else size.predicted_seconds * 1e6
-
-
-def _number(value: float | None, form: str) -> str:
-    return "unknown" if value is None else format(value, form)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -59,8 +59,9 @@ def build_engine(
     `compute_capabilities`, such as `["8.9"]`, are TensorRT-RTX's targets; left out, the GPU that is present, and
     without one 8.9. Full TensorRT builds on a GPU for that GPU. `shapes` gives an input with dynamic dimensions one
     shape (`1x3x224x224`) or a range (min/opt/max with slashes); left out, the dimensions' names decide: a batch is 1
-    to 8, a sequence 1 to 512 tuned for 128, an image 224 high and wide. `timing_cache` is a file that keeps measured
-    tactics between builds; without a GPU nothing is measured and it is not used.
+    to 8, a sequence 1 to 512 tuned for 128, an image 224 high and wide. DOUBLE inputs and outputs become FLOAT.
+    `timing_cache` is a file that keeps measured tactics between builds; without a GPU nothing is measured and it is
+    not used.
 
     Raises EngineError when no TensorRT is installed, or it does not take the model or cannot build it; ModelError when
     the model cannot be read; ShapeError when a shape does not fit; SaveError when the plan cannot be written.
@@ -96,7 +97,7 @@ def _build(
 
     cache = None if timing_cache is None else os.fspath(timing_cache)
     try:
-        with _quiet_polygraphy():
+        with quiet_polygraphy():
             plan = bytes(
                 engine_bytes_from_network(
                     (parsed.builder, parsed.network),
@@ -117,22 +118,31 @@ def _config(
     capabilities: tuple[Capability, ...],
     ranges: Mapping[str, ShapeRange],
     timing_cache: str | None,
-) -> Any:
+) -> Callable[[Any, Any], Any]:
+    """Makes the builder configuration. The profile is made here: Polygraphy's reads input names as wildcards."""
     from polygraphy.backend.tensorrt_rtx import CreateConfigRTX
-    from polygraphy.backend.trt import CreateConfig, Profile
+    from polygraphy.backend.trt import CreateConfig
 
     options: dict[str, Any] = {
+        "profiles": [],
         "profiling_verbosity": parsed.trt.ProfilingVerbosity.DETAILED,  # else the listing names fused regions only
         "load_timing_cache": timing_cache if timing_cache is not None and os.path.exists(timing_cache) else None,
     }
-    if not is_static(parsed.network):
-        profile = Profile()
-        for name, each in ranges.items():
-            profile.add(name, min=each.min, opt=each.opt, max=each.max)
-        options["profiles"] = [profile]
     if parsed.flavour is RTX:
-        return CreateConfigRTX(compute_capabilities=list(capabilities), **options)
-    return CreateConfig(**options)
+        create = CreateConfigRTX(compute_capabilities=list(capabilities), **options)
+    else:
+        create = CreateConfig(**options)
+
+    def configured(builder: Any, network: Any) -> Any:
+        config = create(builder, network)
+        if not is_static(network):
+            profile = builder.create_optimization_profile()
+            for name, shapes in ranges.items():
+                profile.set_shape(name, shapes.min, shapes.opt, shapes.max)
+            config.add_optimization_profile(profile)
+        return config
+
+    return configured
 
 
 def _inspect(parsed: ParsedModel, plan: bytes) -> None:
@@ -147,8 +157,13 @@ def _inspect(parsed: ParsedModel, plan: bytes) -> None:
         parsed.record.activation_bytes = engine.device_memory_size_v2
 
 
-def _quiet_polygraphy() -> Any:
+def quiet_polygraphy() -> Any:
     """Polygraphy's logger writes to the terminal; a library does not."""
     from polygraphy.logger import G_LOGGER
 
     return G_LOGGER.verbosity(G_LOGGER.CRITICAL + 1)
+
+
+def default_shapes(model: onnx.ModelProto | str | os.PathLike[str]) -> dict[str, ShapeRange]:
+    """The shapes that `build_engine` would use for the model by itself. Raises what it raises before it builds."""
+    return profile_for(parse_model(model).network, {})

@@ -24,7 +24,7 @@ from graphopt.external import printable
 from graphopt.tensorrt.record import Record
 
 SYNC_TYPES = frozenset({"signal", "wait"})  # one stream tells another, or waits for it
-HOST_TYPES = frozenset({"shape_call", "ShapeHostToDevice"})  # compute shapes on the host, and send them
+HOST_TYPES = frozenset({"shape_call", "ShapeHostToDevice", "jmp", "cjmp"})  # the host's shapes and control flow
 
 _LAYER = re.compile(r"^Name: (?P<name>.*?), LayerType: (?P<type>[^,]*), Inputs: (?P<rest>\[.*)$")
 _LIST = r"\[ ?(?P<{}>(?:\{{.*?\}} ?)?)\]"  # ends with the `}}]` of its last tensor

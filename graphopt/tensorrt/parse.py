@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import onnx
@@ -11,9 +11,10 @@ import onnx
 from graphopt.errors import EngineError
 from graphopt.external import printable
 from graphopt.tensorrt.flavour import FULL, Flavour, load_tensorrt
-from graphopt.tensorrt.record import Record, logger_for
+from graphopt.tensorrt.record import Record, logger_for, plain_reason
 from graphopt.tensorrt.source import Source, open_source
 
+_NO_BRACES = str.maketrans("{}", "()")
 _NAMED = 3  # refused nodes that one sentence names
 
 
@@ -29,8 +30,8 @@ class RefusedNode:
     def __str__(self) -> str:
         if self.index < 0 and not self.op_type:
             return self.reason
-        label = f" '{printable(self.name)}'" if self.name else f" number {self.index}"
-        return f"{printable(self.op_type) or 'node'}{label} ({self.reason})"
+        label = f"'{printable(self.name)}'" if self.name else f"at index {self.index}"
+        return f"{printable(self.op_type)} {label} ({self.reason})"
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,7 @@ def check_parse(model: onnx.ModelProto | str | os.PathLike[str]) -> ParseReport:
 
     Raises EngineError when no TensorRT is installed, ModelError when the model cannot be read.
     """
-    trt, flavour = load_tensorrt()
-    source = open_source(model)
-    parsed, is_accepted = _parse(trt, flavour, source)
-    refused = () if is_accepted else _refused_nodes(parsed, source)
-    return ParseReport(f"{flavour.title} {trt.__version__}", refused)
+    return _asked(model)[1]
 
 
 def parse_model(model: onnx.ModelProto | str | os.PathLike[str]) -> ParsedModel:
@@ -84,20 +81,26 @@ def parse_model(model: onnx.ModelProto | str | os.PathLike[str]) -> ParsedModel:
     Raises EngineError, which names the first refused nodes and why, when the parser does not take it; ModelError when
     the model cannot be read.
     """
-    trt, flavour = load_tensorrt()
-    source = open_source(model)
-    parsed, is_accepted = _parse(trt, flavour, source)
-    if not is_accepted:
-        refused = _refused_nodes(parsed, source)
-        raise EngineError(str(ParseReport(f"{flavour.title} {trt.__version__}", refused)))
-    _make_names_plain(parsed.network)
+    parsed, report = _asked(model)
+    if not report.accepted:
+        raise EngineError(str(report))
+    _make_names_plain(parsed.network, parsed.record)
     return parsed
 
 
-def _parse(trt: Any, flavour: Flavour, source: Source) -> tuple[ParsedModel, bool]:
-    fresh = _empty(trt, flavour)
-    is_accepted, data = source.feed(fresh.parser)
-    return ParsedModel(trt, flavour, fresh.builder, fresh.network, fresh.parser, data, fresh.record), is_accepted
+def _asked(model: onnx.ModelProto | str | os.PathLike[str]) -> tuple[ParsedModel, ParseReport]:
+    trt, flavour = load_tensorrt()
+    source = open_source(model)
+    parsed = _empty(trt, flavour)
+    refused = tuple(
+        RefusedNode(-1, "", "", f"input '{printable(name)}' has no rank and would be taken for a scalar")
+        for name in source.unranked_inputs()
+    )
+    if not refused:
+        is_accepted, data = source.feed(parsed.parser)
+        parsed = replace(parsed, data=data)
+        refused = () if is_accepted else _refused_nodes(parsed, source)
+    return parsed, ParseReport(f"{flavour.title} {trt.__version__}", refused)
 
 
 def _empty(trt: Any, flavour: Flavour) -> ParsedModel:
@@ -136,26 +139,25 @@ def _reason(parsed: ParsedModel, error: Any) -> str:
     operator = error.node_operator()
     if operator and not parsed.parser.supports_operator(operator):
         return "an operator that it does not know"
-    # the parser's own text is a failed assertion of C++, sometimes only `false`
-    text = printable(" ".join(error.desc().split()).removeprefix("Assertion failed: ").rstrip("."), limit=200)
-    return text if text and text != "false" else "a use of the operator that it does not support"
+    return plain_reason(error.desc()) or "a use of the operator that it does not support"
 
 
-def _make_names_plain(network: Any) -> None:
-    """Layers and inner tensors are named after the model's nodes; no such name may look like a line of the listing."""
-    for index in range(network.num_layers):
-        layer = network.get_layer(index)
-        plain = _plain(layer.name)
-        if plain != layer.name:
-            layer.name = plain
-        metadata = _plain(layer.metadata)
-        if metadata != layer.metadata:
-            layer.metadata = metadata
+def _make_names_plain(network: Any, record: Record) -> None:
+    """No name may look like a line of the engine's listing, in which layers are named after the model's nodes.
+
+    Layers and inner tensors are renamed; inputs and outputs keep their names, the record knows them.
+    """
+    for layer in map(network.get_layer, range(network.num_layers)):
+        layer.name = _plain(layer.name)
+        layer.metadata = _plain(layer.metadata)
         for tensor in filter(None, map(layer.get_output, range(layer.num_outputs))):
             if not tensor.is_network_output and _plain(tensor.name) != tensor.name:
                 tensor.name = _plain(tensor.name)
+    ends = [*map(network.get_input, range(network.num_inputs)), *map(network.get_output, range(network.num_outputs))]
+    record.odd_names = {end.name: _plain(end.name) for end in ends if _plain(end.name) != end.name}
 
 
 def _plain(name: str) -> str:
-    """Without control characters (bar TensorRT's separators in metadata), and without `: `, which marks a field."""
-    return "".join(c if c.isprintable() or c in "\x1e\x1f" else "?" for c in name).replace(": ", ":")
+    """Without control characters (bar TensorRT's separators in metadata), `: ` (marks a field) and braces (a tensor)."""
+    clean = "".join(c if c.isprintable() or c in "\x1e\x1f" else "?" for c in name)
+    return clean.replace(": ", ":").translate(_NO_BRACES)

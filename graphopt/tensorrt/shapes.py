@@ -91,8 +91,8 @@ def is_static(network: Any) -> bool:
 
 def _range_of(tensor: Any, spec: ShapeSpec | None) -> ShapeRange:
     name = printable(tensor.name)
-    dims = _dims(tensor)
-    if tensor.is_shape_tensor and len(dims) > 0:
+    dims = tuple(tensor.shape)
+    if tensor.is_shape_tensor:
         raise EngineError(
             f"input '{name}' carries a shape, and an engine needs its values when it is built; "
             "make it a constant of the model."
@@ -108,14 +108,6 @@ def _range_of(tensor: Any, spec: ShapeSpec | None) -> ShapeRange:
         declared = "x".join("?" if size < 0 else str(size) for size in dims) or "a scalar"
         raise ShapeError(f"shape {found} does not fit input '{name}', which is {declared}.")
     return found
-
-
-def _dims(tensor: Any) -> Shape:
-    try:
-        return tuple(tensor.shape)
-    except ValueError:  # a TensorRT shape of unknown rank has no length
-        name = printable(tensor.name)
-        raise EngineError(f"input '{name}' has no rank; give the model's input a shape with as many axes.") from None
 
 
 def _hint(tensor: Any, axis: int, size: int, rank: int) -> Hint:

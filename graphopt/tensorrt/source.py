@@ -44,6 +44,15 @@ class Source:
         )
         return fed and parser.parse_model_proto(), held
 
+    def unranked_inputs(self) -> list[str]:
+        """The inputs (bar initializers that are inputs too) whose number of dimensions is not declared."""
+        held = {tensor.name for tensor in self.proto.graph.initializer}
+        return [
+            value.name
+            for value in self.proto.graph.input
+            if value.name not in held and not value.type.tensor_type.HasField("shape")
+        ]
+
     def to_bytes(self) -> bytes | None:
         """The model as one protobuf message, None when it is too large for one."""
         try:

@@ -7,10 +7,10 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from graphopt.errors import ModelError
 
@@ -140,10 +140,8 @@ def skeleton(proto: onnx.ModelProto) -> onnx.ModelProto:
     for field, value in proto.ListFields():
         if field.name == "graph":
             _thin_graph(value, thin.graph)
-        elif field.is_repeated:
-            getattr(thin, field.name).extend(value)
         else:
-            setattr(thin, field.name, value)
+            _copy_field(thin, field.name, value)
     thin.ir_version = max(thin.ir_version, 4)  # before 4 every initializer had to be an input
     return thin
 
@@ -157,10 +155,15 @@ def _thin_graph(graph: onnx.GraphProto, thin: onnx.GraphProto) -> None:
                     thin.initializer.append(tensor)
                 elif tensor.name not in inputs:
                     thin.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
-        elif field.is_repeated:
-            getattr(thin, field.name).extend(value)
         else:
-            setattr(thin, field.name, value)
+            _copy_field(thin, field.name, value)
+
+
+def _copy_field(target: Message, name: str, value: Any) -> None:
+    if isinstance(value, (str, bytes, int, float)):
+        setattr(target, name, value)
+    else:
+        getattr(target, name).extend(value)
 
 
 def to_bytes(model: Located) -> bytes | None:

@@ -42,16 +42,17 @@ def is_custom(dtype: np.dtype[Any]) -> bool:
 
 def epsilon(dtype: np.dtype[Any]) -> float:
     """The distance from 1 to the next number of a float dtype; for complex dtypes that of their parts."""
-    if dtype in _CUSTOM_FLOATS:
-        return float(ml_dtypes.finfo(dtype).eps)
-    return float(np.finfo(dtype).eps)
+    return float(_finfo(dtype).eps)
 
 
 def smallest_normal(dtype: np.dtype[Any]) -> float:
     """The smallest positive number of a float dtype that has its full precision."""
-    if dtype in _CUSTOM_FLOATS:
-        return float(ml_dtypes.finfo(dtype).smallest_normal)
-    return float(np.finfo(dtype).smallest_normal)
+    return float(_finfo(dtype).smallest_normal)
+
+
+def _finfo(dtype: np.dtype[Any]) -> Any:
+    finfo: Any = ml_dtypes.finfo if dtype in _CUSTOM_FLOATS else np.finfo
+    return finfo(dtype)
 
 
 def as_double(array: Array) -> npt.NDArray[np.float64]:

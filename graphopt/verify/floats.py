@@ -1,0 +1,144 @@
+"""The judgement of float arrays by their errors against a float64 run.
+
+Errors are compared element by element with the error level of the original among elements of like size, not with
+its error at the very element, which may be 0 by chance; and over the whole array by their root mean square.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from graphopt.verify.tolerance import Doubles, Evidence, Tolerance, Verdict, largest
+from graphopt.verify.values import as_double, epsilon, smallest_normal
+
+_POOL = 64  # the smallest elements pooled at least: this many, or an eighth of those that are not 0
+_SHARE = 8
+_REACH = 16.0  # elements up to this many times as large share one error level
+
+# A relative error (root mean square) beyond which a "float64 run" does not compute what the original does.
+_IMPLAUSIBLE_ULPS = 2.0**17
+_IMPLAUSIBLE = 0.5
+
+
+def judge_floats(
+    before: Doubles, after: Doubles, dtype: np.dtype[Any], tolerance: Tolerance, evidence: Evidence
+) -> Verdict:
+    """Whether `after` is as good as `before`: both the numbers of arrays of `dtype`, NaN and Inf in the same places."""
+    finite = np.isfinite(before)
+    before, after = before[finite], after[finite]
+    apart = np.abs(after - before)
+    worst = largest(apart)
+    pools = Pools(before)
+    allowed = tolerance.ulps * epsilon(dtype)
+    if (apart <= allowed * pools.neighbours()).all():
+        return Verdict(True, "nearly equal", worst)
+    exact = _same_numbers(evidence.exact(), finite)
+    spread = None
+    if exact is None or not _is_plausible(before, exact, dtype):
+        spread = _spread(evidence, exact, finite)
+        if exact is None or spread is None or _rms(np.abs(before - exact)) > tolerance.factor * _rms(spread):
+            return _without_measure(before, apart, dtype, worst)
+    known = np.isfinite(exact)
+    own = np.where(known, np.abs(before - exact), 0.0)
+    others = np.where(known, np.abs(after - exact), apart)
+    floor = allowed * np.abs(before) + smallest_normal(dtype)
+    verdict = partial(Verdict, worst=worst, original_error=largest(own), candidate_error=largest(others))
+    if spread is None:
+        if _within(others, own, pools, tolerance, floor):
+            return verdict(True, "float64")
+        spread = _spread(evidence, exact, finite)
+    if spread is not None and _within(others, np.maximum(own, spread), pools, tolerance, floor):
+        return verdict(True, "perturbed")
+    reason = (
+        f"its error against a float64 run is {largest(others):.3g}, the original's {largest(own):.3g}, "
+        f"and somewhere it is more than {tolerance.factor:g} times what rounding explains"
+    )
+    return verdict(False, "float64", reason=reason)
+
+
+class Pools:
+    """The elements of an array ordered by size, so that errors of elements of like size can be pooled.
+
+    An element's pool has all elements up to 16 times as large as itself, and at least the smallest eighth of those
+    that are not 0 (at least 64): sums that cancel are small while their errors are not, and a 0 that ReLU made has the
+    errors of the numbers that it cut off.
+    """
+
+    def __init__(self, numbers: Doubles) -> None:
+        self._sizes = np.abs(numbers)
+        self._order = np.argsort(self._sizes)
+        self._sorted = self._sizes[self._order]
+        count = len(self._sorted)
+        zeros = int(np.searchsorted(self._sorted, 0.0, side="right"))
+        self._least = min(count, zeros + max(_POOL, (count - zeros) // _SHARE))
+
+    def levels(self, errors: Doubles) -> Doubles:
+        """For each element the largest error in its pool."""
+        if not len(errors):
+            return errors
+        highest = np.maximum.accumulate(errors[self._order])
+        reach = np.searchsorted(self._sorted, _REACH * self._sizes, side="right")
+        level: Doubles = highest[np.maximum(reach, self._least) - 1]
+        return level
+
+    def neighbours(self) -> Doubles:
+        """For each element the size of the largest that is at most 16 times as large."""
+        if not len(self._sizes):
+            return self._sizes
+        reach = np.searchsorted(self._sorted, _REACH * self._sizes, side="right")
+        return self._sorted[reach - 1]
+
+
+def _within(others: Doubles, own: Doubles, pools: Pools, tolerance: Tolerance, floor: Doubles) -> bool:
+    if (others > tolerance.factor * pools.levels(own) + floor).any():
+        return False
+    return _rms(others) <= tolerance.factor * _rms(own) + _rms(floor)
+
+
+def _rms(numbers: Doubles) -> float:
+    finite = numbers[np.isfinite(numbers)]
+    if not finite.size:
+        return 0.0
+    scale = float(np.abs(finite).max())
+    return scale * float(np.sqrt(np.mean((finite / scale) ** 2))) if scale else 0.0
+
+
+def _same_numbers(array: npt.NDArray[Any] | None, finite: npt.NDArray[np.bool_]) -> Doubles | None:
+    if array is None:
+        return None
+    numbers = as_double(array)
+    return numbers[finite] if numbers.shape == finite.shape else None
+
+
+def _is_plausible(before: Doubles, exact: Doubles, dtype: np.dtype[Any]) -> bool:
+    known = np.isfinite(exact)
+    scale = _rms(exact[known])
+    limit = min(_IMPLAUSIBLE_ULPS * epsilon(dtype), _IMPLAUSIBLE)
+    return bool(known.any()) and _rms((before - exact)[known]) <= limit * scale + smallest_normal(dtype)
+
+
+def _spread(evidence: Evidence, exact: Doubles | None, finite: npt.NDArray[np.bool_]) -> Doubles | None:
+    """How far rounding errors move each element: the largest distance of a perturbed run from the exact one."""
+    if exact is None:
+        return None
+    runs = [_same_numbers(run, finite) for run in evidence.perturbed()]
+    apart = [np.nan_to_num(np.abs(run - exact), nan=0.0, posinf=0.0) for run in runs if run is not None]
+    return np.max(apart, axis=0) if apart else None
+
+
+def _without_measure(before: Doubles, apart: Doubles, dtype: np.dtype[Any], worst: float) -> Verdict:
+    """The comparison where no float64 run can be had: relative to each element, and a tenth of that to all."""
+    rtol = usual_rtol(dtype)
+    count = int((apart > rtol * (np.abs(before) + 0.1 * _rms(before))).sum())
+    reason = f"{count} of {before.size} numbers differ by more than {rtol:g} of their size, by up to {worst:.3g}"
+    return Verdict(count == 0, "unmeasured", worst, reason=reason if count else "")
+
+
+def usual_rtol(dtype: np.dtype[Any]) -> float:
+    """The relative tolerance that is usual for a float dtype, for where its own error cannot be measured."""
+    eps = epsilon(dtype)
+    return 1e-9 if eps < 1e-12 else 1e-4 if eps < 1e-5 else min(8 * eps, 0.25)

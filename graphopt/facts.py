@@ -6,6 +6,7 @@ These are the guards that rules are written with. Nothing here changes the graph
 from __future__ import annotations
 
 import math
+from typing import Any, TypeVar
 
 from graphopt.graph import Array, Constant, Graph, Model, Node, Tensor
 from graphopt.targets import Target
@@ -14,12 +15,27 @@ from graphopt.targets import Target
 SMALL_BYTES = 1 << 16
 
 
+Index = TypeVar("Index")
+
+
 class Facts:
     """Questions about one model; the answers are on its tensors, noted by `graphopt.inference`."""
 
     def __init__(self, model: Model, target: Target = Target.TENSORRT) -> None:
         self.model = model
         self.target = target
+        self._shared: dict[type[Any], Any] = {}
+
+    def shared(self, kind: type[Index]) -> Index:
+        """The one object of `kind` for this model, made when first asked for.
+
+        For indexes that rules build once instead of scanning a fan at each of its consumers. What an index remembers
+        must be checked against the graph when it is used: the graph changes without telling it.
+        """
+        if kind not in self._shared:
+            self._shared[kind] = kind()
+        found: Index = self._shared[kind]
+        return found
 
     def opset(self, node: Node) -> int:
         """The version of `node`'s operator set where it stands (a function may import another than the model)."""

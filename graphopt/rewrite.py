@@ -298,6 +298,20 @@ class Rewriter:
             if tensor is not None:
                 self._replaced.setdefault(tensor, tensor)
 
+    def replace_each(self, olds: Sequence[Node], new: Node) -> None:
+        """Puts `new` in the place of several nodes of one output each: output i of `new` is the result of `olds[i]`.
+
+        The tensors of `olds` are kept, names included, and `olds` are erased.
+        """
+        kept = tuple(old.result for old in olds)
+        for old, spare in zip(olds, new.outputs, strict=True):
+            self._erase(old)
+            if spare is not None:
+                self._refine(old.result, spare)
+        self._journal.set_outputs(new, kept)
+        for tensor in kept:
+            self._replaced.setdefault(tensor, tensor)
+
     def forward(self, old: Tensor, new: Tensor) -> None:
         """Makes all that reads `old` read `new`; where `old` is a graph output its name goes to `new`.
 

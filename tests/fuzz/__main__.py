@@ -1,0 +1,76 @@
+"""`python -m tests.fuzz --minutes 10`: draw models, optimize each in every way, compare; exit code 1 on failures."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import sys
+import time
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.fuzz import found
+from tests.fuzz.campaign import Campaign, Tally
+
+console = Console(highlight=False)
+
+
+class _Progress:
+    """A line now and then."""
+
+    def __init__(self, every: float) -> None:
+        self.every, self.start, self.last = every, time.monotonic(), 0.0
+
+    def __call__(self, tally: Tally) -> None:
+        now = time.monotonic()
+        if now - self.last >= self.every:
+            self.last = now
+            passed = now - self.start
+            rate = tally.models / passed if passed else 0.0
+            failed = sum(tally.failures.values())
+            console.print(f"{passed:6.0f} s  {tally.models} models ({rate:.1f}/s)  {failed} failures", markup=False)
+
+
+def summary(tally: Tally, seconds: float, seed: int) -> None:
+    """Models, rules and failures, as tables."""
+    from graphopt.plugins import find_rules
+
+    rules = list(find_rules())
+    console.print(f"seed {seed}: {tally.models} models in {seconds:.0f} s, {tally.compared} results compared with them")
+    table = Table("rule", "models", "%", title="how often each rule fired")
+    for name in sorted(rules, key=lambda n: -tally.rules[n]):
+        table.add_row(name, str(tally.rules[name]), f"{100 * tally.rules[name] / max(1, tally.models):.1f}")
+    console.print(table)
+    if rare := tally.rare(rules):
+        console.print(f"rules that fired in less than one model of a hundred: {', '.join(rare)}", markup=False)
+    for reason, count in tally.uncomparable.most_common(10):
+        console.print(f"{count} not compared: {reason}", markup=False)
+    for key, count in tally.failures.most_common():
+        console.print(f"{count} x {key}", markup=False)
+    for key, path in tally.saved.items():
+        console.print(f"saved {path}: {key}", markup=False)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--models", type=int, help="stop after that many")
+    parser.add_argument("--seed", type=int, help="the same seed draws the same models")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--found", type=Path, default=found.FOLDER, help="where failures are saved")
+    given = parser.parse_args()
+    seed = secrets.randbelow(1 << 32) if given.seed is None else given.seed
+    start = time.monotonic()
+    show = _Progress(5.0 if console.is_terminal else 30.0)
+    tally = Campaign(seed, given.jobs, given.minutes * 60, given.models, given.found, show).run()
+    summary(tally, time.monotonic() - start, seed)
+    return 1 if tally.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

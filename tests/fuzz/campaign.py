@@ -1,0 +1,147 @@
+"""A campaign: worker processes under a clock, what they found, and which rules they reached."""
+
+from __future__ import annotations
+
+import multiprocessing
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import onnx
+
+from tests.fuzz import found
+from tests.fuzz.inputs import Feeds
+from tests.fuzz.oracle import Failure, Setting
+from tests.fuzz.worker import SHRINK_SECONDS, work
+
+MODEL_SECONDS = 60.0
+
+
+@dataclass
+class Tally:
+    """What a campaign has seen so far."""
+
+    models: int = 0
+    compared: int = 0
+    uncomparable: Counter[str] = field(default_factory=Counter)
+    rules: Counter[str] = field(default_factory=Counter)  # models in which each rule fired
+    snippets: Counter[str] = field(default_factory=Counter)
+    failures: Counter[str] = field(default_factory=Counter)  # by key, every occurrence
+    saved: dict[str, Path] = field(default_factory=dict)
+    first: dict[str, Failure] = field(default_factory=dict)
+
+    def rare(self, known: list[str], share: float = 0.01) -> list[str]:
+        """Rules that fired in less than that share of the models."""
+        return sorted((name for name in known if self.rules[name] < share * self.models), key=lambda n: self.rules[n])
+
+
+@dataclass
+class _Worker:
+    process: BaseProcess
+    connection: Connection
+    scratch: Path
+    number: int
+    since: float
+    limit: float = MODEL_SECONDS
+    shrinking: bool = False
+
+
+@dataclass
+class Campaign:
+    """Runs until `seconds` are over or `models` are examined. Failures go to `folder`."""
+
+    seed: int
+    jobs: int
+    seconds: float
+    models: int | None
+    folder: Path
+    show: Callable[[Tally], None]
+
+    def run(self) -> Tally:
+        tally, base = Tally(), Path(tempfile.mkdtemp(prefix="fuzz-"))
+        end = time.monotonic() + self.seconds
+        workers = [self._start(base, slot, slot) for slot in range(self.jobs)]
+        try:
+            while time.monotonic() < end and (self.models is None or tally.models < self.models):
+                ready = wait([w.connection for w in workers], timeout=1.0)
+                for slot, worker in enumerate(workers):
+                    alive = worker.connection not in ready or self._receive(worker, tally)
+                    if not alive or time.monotonic() - worker.since > worker.limit:
+                        workers[slot] = self._replace(worker, tally, base, slot)
+                self.show(tally)
+            self._last_words(workers, tally)
+        finally:
+            for worker in workers:
+                worker.process.kill()
+                worker.process.join()
+            shutil.rmtree(base, ignore_errors=True)
+        return tally
+
+    def _start(self, base: Path, slot: int, first: int) -> _Worker:
+        scratch = Path(tempfile.mkdtemp(dir=base))
+        ours, theirs = multiprocessing.get_context("spawn").Pipe()
+        process = multiprocessing.get_context("spawn").Process(
+            target=work, args=(theirs, self.seed, first, self.jobs, scratch), daemon=True
+        )
+        process.start()
+        theirs.close()
+        return _Worker(process, ours, scratch, first, time.monotonic(), 2 * MODEL_SECONDS)
+
+    def _receive(self, worker: _Worker, tally: Tally) -> bool:
+        """Takes one message; False when the process is gone."""
+        try:
+            kind, number, *rest = worker.connection.recv()
+        except (EOFError, OSError):
+            return False
+        worker.number, worker.since = number, time.monotonic()
+        worker.shrinking = kind == "shrinking"
+        worker.limit = MODEL_SECONDS + (4 * SHRINK_SECONDS if worker.shrinking else 0)
+        if kind == "done":
+            outcome, snippets = rest
+            tally.models += 1
+            tally.compared += outcome.compared
+            tally.rules.update(set(outcome.fired))
+            tally.snippets.update(snippets)
+            if outcome.uncomparable:
+                tally.uncomparable[outcome.uncomparable[:120]] += 1
+            for failure in outcome.failures:
+                tally.failures[failure.key] += 1
+                tally.first.setdefault(failure.key, failure)
+        elif kind == "failure":
+            failure, model, inputs = rest
+            self._save(tally, failure, onnx.load_model_from_string(model), inputs, number)
+        return True
+
+    def _replace(self, worker: _Worker, tally: Tally, base: Path, slot: int) -> _Worker:
+        """After a death or a time-out: the model that did it is saved as it is, and another process goes on."""
+        slow = worker.process.is_alive()
+        worker.process.kill()
+        worker.process.join()
+        left = list(worker.scratch.glob("*.json"))
+        if left:
+            saved = found.load(left[0])
+            kind = "time-out" if slow else "died"
+            failure = Failure(kind, Setting("every", "target"), f"case {worker.number} of seed {self.seed}", kind)
+            tally.failures[kind] += 1
+            tally.models += 1
+            tally.first.setdefault(kind, failure)
+            self._save(tally, failure, saved.model, saved.feeds, worker.number)
+        return self._start(base, slot, worker.number + self.jobs)
+
+    def _save(self, tally: Tally, failure: Failure, model: onnx.ModelProto, inputs: list[Feeds], number: int) -> None:
+        path = found.save(self.folder, model, inputs, failure, f"seed {self.seed}, case {number}")
+        tally.saved[f"{failure.key} [{path.stem}]"] = path
+        tally.first.setdefault(failure.key, failure)
+
+    def _last_words(self, workers: list[_Worker], tally: Tally) -> None:
+        """Failures that are being shrunk when the time is over are waited for."""
+        for worker in workers:
+            while worker.shrinking and time.monotonic() - worker.since < worker.limit:
+                if worker.connection.poll(1.0) and not self._receive(worker, tally):
+                    break

@@ -1,0 +1,319 @@
+"""What must hold for every model and every way to optimize it."""
+
+from __future__ import annotations
+
+import random
+import re
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import ModelProto
+
+from tests.fuzz import compare, noise
+from tests.fuzz.inputs import Feeds, without_node_names
+
+SHAKES = (6, 24)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way to optimize. `forced` applies the rules that ask the cost model without asking it."""
+
+    pipeline: str
+    target: str
+    forced: bool = False
+    block: str = "plain"
+    forbid: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        extra = [*(["forced"] if self.forced else []), *([self.block] if self.block != "plain" else [])]
+        return " ".join([f"{self.pipeline}/{self.target}", *extra])
+
+
+SETTINGS = (
+    Setting("default", "tensorrt"),
+    Setting("default", "tensorrt", forced=True),
+    Setting("default", "portable"),
+    Setting("default", "onnxruntime", block="fused"),
+    Setting("default", "onnxruntime", forced=True),
+    Setting("default", "tensorrt", block="function"),
+    Setting("clean", "tensorrt"),
+    Setting("clean", "portable"),
+)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One thing that did not hold. `key` is equal for failures that seem to have one cause."""
+
+    kind: str
+    setting: Setting
+    detail: str
+    key: str
+
+
+@dataclass
+class Outcome:
+    """What came out for one model."""
+
+    failures: list[Failure] = field(default_factory=list)
+    fired: Counter[str] = field(default_factory=Counter)
+    compared: int = 0
+    uncomparable: str = ""
+
+
+@lru_cache(maxsize=1)
+def _rules() -> dict[str, Any]:
+    from graphopt.plugins import find_rules
+
+    return find_rules()
+
+
+@lru_cache(maxsize=1)
+def _passes() -> tuple[str, ...]:
+    from graphopt.plugins import find_passes
+
+    return tuple(find_passes())
+
+
+def settings_for(seed: int) -> list[Setting]:
+    """Every fixed setting, and one pipeline of passes in random order."""
+    chooser = random.Random(seed)
+    names = list(_passes())
+    chooser.shuffle(names)
+    shuffled = ", ".join(names[: chooser.randint(1, len(names))]) if names else "default"
+    return [
+        *SETTINGS,
+        Setting(shuffled, chooser.choice(["tensorrt", "onnxruntime", "portable"]), chooser.random() < 0.5),
+    ]
+
+
+def optimize(model: ModelProto, setting: Setting) -> Any:
+    """graphopt.optimize as the setting says; the proof is off, because the fuzzer is the proof here."""
+    import graphopt
+
+    force = [name for name, rule in _rules().items() if rule.trades and name not in setting.forbid]
+    return graphopt.optimize(
+        model,
+        target=setting.target,
+        pipeline=setting.pipeline,
+        force=force if setting.forced else (),
+        forbid=[name for name in setting.forbid if name in _rules()],
+        block=setting.block,
+        verify=False,
+    )
+
+
+@lru_cache(maxsize=2)
+def _options() -> Any:
+    ort.set_default_logger_severity(4)
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    return options
+
+
+class Reference:
+    """The original model and what it gives for each set of inputs that it takes."""
+
+    def __init__(self, model: ModelProto, feeds: Iterable[Feeds]) -> None:
+        self.model = model
+        self.names = [output.name for output in model.graph.output]
+        self.results: list[tuple[Feeds, list[Any]]] = []
+        self.refused = ""
+        self._shaken: dict[int, list[list[Any]]] = {}
+        try:
+            run = runner(model)
+        except Exception as error:
+            self.refused = _first_line(error)
+            return
+        for number, inputs in enumerate(feeds):
+            given, why = _attempt(run, inputs)
+            if given is not None:
+                self.results.append((inputs, given))
+            elif number == 0:  # later sets may have sizes that the model does not take after all
+                self.refused = why
+                return
+
+    def check(self, optimized: ModelProto, exact: bool) -> str | None:
+        """What is different on some set of inputs; None when nothing is."""
+        try:
+            run = runner(optimized)
+        except Exception as error:
+            return f"the result does not load: {_first_line(error)}"
+        for number, (inputs, expected) in enumerate(self.results):
+            try:
+                given = run(inputs)
+            except Exception as error:
+                return f"the result does not run: {_first_line(error)}"
+            different = compare.differs(expected, given, self.names, exact)
+            if different is not None and not exact:
+                different = self._beyond_noise(number, expected, given)
+            if different is not None:
+                return f"inputs {number}: {different}"
+        return None
+
+    def _beyond_noise(self, number: int, expected: list[Any], given: list[Any]) -> str | None:
+        different: str | None = ""
+        for count in SHAKES:
+            different = compare.differs_beyond(expected, given, self.names, self._shake(number, count))
+            if different is None:
+                return None
+        return different
+
+    def _shake(self, number: int, count: int) -> list[list[Any]]:
+        runs = self._shaken.setdefault(number, [])
+        while len(runs) < count:
+            rng = np.random.default_rng(len(runs))
+            inputs = {name: noise.shake_values(value, rng) for name, value in self.results[number][0].items()}
+            runs.append(runner(noise.shaken(self.model, len(runs)))(inputs))
+        return runs
+
+
+def runner(model: ModelProto) -> Callable[[Feeds], list[Any]]:
+    """ONNX Runtime on the CPU with its own optimizations off. Raises what it raises."""
+    data = without_node_names(model).SerializeToString()
+    session = ort.InferenceSession(data, _options(), providers=["CPUExecutionProvider"])
+    return lambda inputs: list(session.run(None, inputs))
+
+
+def _attempt(run: Callable[[Feeds], list[Any]], inputs: Feeds) -> tuple[list[Any] | None, str]:
+    try:
+        return run(inputs), ""
+    except Exception as error:
+        return None, _first_line(error)
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:400]}"
+
+
+def examine(model: ModelProto, feeds: list[Feeds], seed: int, settings: Iterable[Setting] | None = None) -> Outcome:
+    """Every check on one model."""
+    outcome, reference = Outcome(), Reference(model, feeds)
+    outcome.uncomparable = reference.refused
+    known: dict[bytes, str | None] = {}
+    chosen = list(settings_for(seed) if settings is None else settings)
+    for at, setting in enumerate(chosen):
+        repeated = settings is not None or at == seed % len(chosen)
+        failure = _one(model, setting, reference, known, outcome, repeated)
+        if failure is not None:
+            outcome.failures.append(failure)
+    return outcome
+
+
+def _one(
+    model: ModelProto,
+    setting: Setting,
+    reference: Reference,
+    known: dict[bytes, str | None],
+    outcome: Outcome,
+    repeated: bool,
+) -> Failure | None:
+    before = model.SerializeToString(deterministic=True)
+    try:
+        result = optimize(model, setting)
+        made = result.model
+    except Exception as error:
+        return Failure("crash", setting, _trace(error), f"crash {_where(error)}")
+    applied = dict(result.report.applied)
+    outcome.fired.update(applied)
+    if model.SerializeToString(deterministic=True) != before:
+        model.ParseFromString(before)
+        return Failure("input changed", setting, "optimize changed the model that it was given", "input changed")
+    data = made.SerializeToString(deterministic=True)
+    if (broken := _broken(model, made, setting)) is not None:
+        return Failure("invalid", setting, broken, f"invalid {_blame(applied)} {_plain(broken)}")
+    if not reference.refused:
+        exact = all(_rules()[name].exactness.value == "exact" for name in applied if name in _rules())
+        if data not in known:
+            known[data] = reference.check(made, exact)
+            outcome.compared += 1
+        if (different := known[data]) is not None:
+            word = "wrong (exact rules)" if exact else "wrong"
+            return Failure(word, setting, f"{different}; rules {sorted(applied)}", f"{word} {_blame(applied)}")
+    return _repeated(model, made, data, setting) if repeated else None
+
+
+def _repeated(model: ModelProto, made: ModelProto, data: bytes, setting: Setting) -> Failure | None:
+    if optimize(model, setting).model.SerializeToString(deterministic=True) != data:
+        return Failure("not deterministic", setting, "two runs gave two models", "not deterministic")
+    try:
+        again = optimize(made, setting)
+    except Exception as error:
+        return Failure("crash", setting, f"on its own result: {_trace(error)}", f"crash again {_where(error)}")
+    if again.report.applied or again.model.SerializeToString(deterministic=True) != data:
+        detail = f"a second run applied {again.report.applied or 'no rule, but the model differs'}"
+        return Failure("not idempotent", setting, detail, f"not idempotent {sorted(again.report.applied)}")
+    return None
+
+
+def _broken(model: ModelProto, made: ModelProto, setting: Setting) -> str | None:
+    """A structural fault of the result; None when there is none."""
+    try:
+        onnx.checker.check_model(made, full_check=True)
+    except Exception as error:
+        return f"the checker says: {_first_line(error)}"
+    for what in ("input", "output"):
+        old = [(i.name, i.type.tensor_type.elem_type) for i in getattr(model.graph, what)]
+        new = [(i.name, i.type.tensor_type.elem_type) for i in getattr(made.graph, what)]
+        if old != new:
+            return f"{what}s {old} became {new}"
+        if (bad := _other_shape(getattr(model.graph, what), getattr(made.graph, what))) is not None:
+            return f"{what} {bad}"
+    if setting.target != "onnxruntime" and any("com.microsoft" in node.domain for node in made.graph.node):
+        return "a com.microsoft operator for a target that has none"
+    if setting.target == "portable" and made.opset_import[0].version != model.opset_import[0].version:
+        return "portable changed the opset"
+    return None
+
+
+def _other_shape(old: Iterable[onnx.ValueInfoProto], new: Iterable[onnx.ValueInfoProto]) -> str | None:
+    """Known numbers must stay; an unknown dimension may become known."""
+    for one, other in zip(old, new, strict=True):
+        before, after = one.type.tensor_type.shape.dim, other.type.tensor_type.shape.dim
+        if one.type.tensor_type.HasField("shape") and len(before) != len(after):
+            return f"{one.name!r}: rank {len(before)} became {len(after)}"
+        for a, b in zip(before, after, strict=True):
+            if a.HasField("dim_value") and (not b.HasField("dim_value") or a.dim_value != b.dim_value):
+                return f"{one.name!r}: a dimension {a.dim_value} became {b.dim_value or b.dim_param!r}"
+    return None
+
+
+def _blame(applied: dict[str, int]) -> str:
+    return "+".join(sorted(applied)) or "no rule"
+
+
+def _plain(text: str) -> str:
+    """A message without names and numbers, so that equal faults have equal keys."""
+    return re.sub(r"'[^']*'|\"[^\"]*\"|\d+", "_", text)[:120]
+
+
+def _where(error: BaseException) -> str:
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if "graphopt" in f.filename]
+    last = frames[-1] if frames else None
+    place = f"{last.filename.rsplit('/', 1)[-1]}:{last.name}" if last else "?"
+    return f"{type(error).__name__} {place} {_plain(str(error))}"
+
+
+def _trace(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))[-3000:]
+
+
+def guilty(model: ModelProto, feeds: list[Feeds], failure: Failure, applied: Iterable[str]) -> list[str]:
+    """The rules without any one of which the failure does not happen."""
+    found = []
+    for name in sorted(applied):
+        without = Setting(**{**failure.setting.__dict__, "forbid": (name,)})
+        kinds = {f.kind for f in examine(model, feeds, 0, [without]).failures}
+        if failure.kind not in kinds:
+            found.append(name)
+    return found

@@ -1,0 +1,159 @@
+"""The oracle and the shrinking on optimizers with planted bugs: each bug is seen, and its model becomes small."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import ModelProto, numpy_helper
+
+from tests.fuzz import found, generate, oracle, worker
+from tests.fuzz.compare import differs, differs_beyond
+from tests.fuzz.inputs import feeds
+from tests.support.models import model
+
+Bug = Callable[[ModelProto], None]
+
+
+def _swapped_sub(m: ModelProto) -> None:
+    for node in m.graph.node:
+        if node.op_type == "Sub":
+            node.input[:] = [node.input[1], node.input[0]]
+
+
+def _dropped_bias(m: ModelProto) -> None:
+    for node in m.graph.node:
+        if node.op_type == "Conv" and len(node.input) == 3:
+            del node.input[2]
+
+
+def _reordered_concat(m: ModelProto) -> None:
+    for node in m.graph.node:
+        if node.op_type == "Concat":
+            node.input[:] = list(reversed(node.input))
+
+
+def _wrong_slope(m: ModelProto) -> None:
+    for node in m.graph.node:
+        if node.op_type == "LeakyRelu" and node.attribute:
+            node.attribute[0].f += 0.001
+
+
+def _lost_output(m: ModelProto) -> None:
+    if len(m.graph.output) > 1:
+        del m.graph.output[-1]
+
+
+def _dangling(m: ModelProto) -> None:
+    if len(m.graph.node) > 2:
+        del m.graph.node[0]
+
+
+def _half_weights(m: ModelProto) -> None:
+    """A precision lost without a word: weights rounded to fp16."""
+    for weight in m.graph.initializer:
+        value = numpy_helper.to_array(weight)
+        if value.dtype == np.float32:
+            weight.CopyFrom(numpy_helper.from_array(value.astype(np.float16).astype(np.float32), weight.name))
+
+
+def _crash(m: ModelProto) -> None:
+    if any(node.op_type == "Clip" for node in m.graph.node):
+        raise KeyError("Clip")
+
+
+BUGS: list[tuple[Bug, str]] = [
+    (_swapped_sub, "wrong"),
+    (_dropped_bias, "wrong"),
+    (_reordered_concat, "wrong"),
+    (_wrong_slope, "wrong"),
+    (_lost_output, "invalid"),
+    (_dangling, "invalid"),
+    (_half_weights, "wrong"),
+    (_crash, "crash"),
+]
+ONE = [oracle.Setting("default", "tensorrt")]
+
+
+def _plant(monkeypatch: pytest.MonkeyPatch, bug: Bug | None) -> None:
+    def optimize(source: ModelProto, setting: oracle.Setting) -> Any:
+        copy = ModelProto()
+        copy.CopyFrom(source)
+        if bug is not None:
+            bug(copy)
+        return SimpleNamespace(model=copy, report=SimpleNamespace(applied={"planted": 1} if bug else {}))
+
+    planted = SimpleNamespace(exactness=SimpleNamespace(value="reassociates"), trades=False)
+    monkeypatch.setattr(oracle, "optimize", optimize)
+    monkeypatch.setattr(oracle, "_rules", lambda: {"planted": planted})
+
+
+@pytest.mark.parametrize(("bug", "kind"), BUGS, ids=lambda value: getattr(value, "__name__", value))
+def test_a_planted_bug_is_found_and_shrunk(monkeypatch: pytest.MonkeyPatch, bug: Bug, kind: str) -> None:
+    monkeypatch.setattr(worker, "SHRINK_SECONDS", 2.0)
+    _plant(monkeypatch, bug)
+    for number in range(200):
+        case = generate.case_of(3, number)
+        assert case is not None
+        failures = oracle.examine(case.model, feeds(case), 0, ONE).failures
+        if any(failure.kind.startswith(kind) for failure in failures):
+            failure = next(failure for failure in failures if failure.kind.startswith(kind))
+            break
+    else:
+        pytest.fail("not found in 200 models")
+    data, inputs = worker.shrink(3, number, case, failure)
+    small = onnx.load_model_from_string(data)
+    assert worker.same(failure, small, inputs)
+    assert len(small.graph.node) <= 4, onnx.printer.to_text(small)
+
+
+def test_no_bug_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    _plant(monkeypatch, None)
+    for number in range(100):
+        case = generate.case_of(4, number)
+        assert case is not None
+        assert not oracle.examine(case.model, feeds(case), 0, ONE).failures
+
+
+def test_a_failure_comes_back_from_its_files(tmp_path: Path) -> None:
+    proto = model("g (float[2] x) => (float[2] y) { y = Relu(x) }")
+    inputs = [{"x": np.array([1, -0.0], np.float32)}, {"x": np.zeros(2, np.float32)}]
+    failure = oracle.Failure("wrong", ONE[0], "because", "wrong")
+    path = found.save(tmp_path, proto, inputs, failure, "seed 1")
+    back = found.load(path)
+    assert back.model == proto
+    assert [list(one) for one in back.feeds] == [["x"], ["x"]]
+    assert back.feeds[0]["x"].tobytes() == inputs[0]["x"].tobytes()
+    assert "because" in back.reason
+
+
+def _differ(one: list[float], other: list[float], exact: bool = False) -> bool:
+    return differs([np.array(one, np.float32)], [np.array(other, np.float32)], ["y"], exact) is not None
+
+
+def test_what_counts_as_equal() -> None:
+    nan, inf = float("nan"), float("inf")
+    assert not _differ([1.0, nan, inf, -inf], [1.0000001, nan, inf, -inf])
+    assert _differ([1.0], [1.0000001], exact=True)
+    assert _differ([0.0], [-0.0], exact=True)
+    assert not _differ([0.0], [-0.0])
+    assert _differ([1.0, 2.0], [1.0, 2.001])
+    assert _differ([1.0], [nan])
+    assert _differ([inf], [-inf])
+    assert _differ([3e38], [inf])
+
+
+def test_differences_that_rounding_explains() -> None:
+    """A step near its edge may go either way; elsewhere it may not."""
+    at_edge = model("g (float[2] x) => (float[2] y) { d = Mul(x, w) \n y = Floor(d) }", {"w": np.float32(1.0)})
+    x = {"x": np.array([2.9999998, 1.5], np.float32)}
+    reference = oracle.Reference(at_edge, [x])
+    shaken = reference._shake(0, 24)
+    expected = reference.results[0][1]
+    assert differs_beyond(expected, [np.array([3, 1], np.float32)], ["y"], shaken) is None
+    assert differs_beyond(expected, [np.array([2, 2], np.float32)], ["y"], shaken) is not None

@@ -1,0 +1,113 @@
+"""A process that draws models, examines them and shrinks what fails; whoever started it watches the clock."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from hypothesis import Phase, Verbosity, given, settings
+from hypothesis.database import InMemoryExampleDatabase
+
+from tests.fuzz import found, generate
+from tests.fuzz.inputs import Feeds, feeds
+from tests.fuzz.models import Case, cases
+from tests.fuzz.oracle import Failure, Outcome, Setting, examine, guilty
+from tests.fuzz.reduce import reduce
+
+SHRINK_SECONDS = 20.0
+_MOST_OF_A_KEY = 2  # failures of one key that are shrunk by one worker; the others are counted
+
+
+class _FoundError(Exception):
+    pass
+
+
+def work(connection: Connection, seed: int, first: int, step: int, scratch: Path) -> None:
+    """Examines the cases first, first + step, ... until the connection closes.
+
+    Sends ("begin", number), then ("done", number, outcome, names of snippets), and ("shrinking", number) before and
+    ("failure", number, failure, model bytes, inputs) after each shrinking.
+    """
+    seen: dict[str, int] = {}
+    latest: list[tuple[Case, Outcome]] = []
+
+    def visit(case: Case) -> None:
+        inputs = feeds(case)
+        unknown = Failure("died", Setting("?", "?"), "the process died or did not end", "died")
+        found.save(scratch, case.model, inputs, unknown, "")
+        latest.append((case, examine(case.model, inputs, case.seed)))
+        for file in scratch.iterdir():
+            file.unlink()
+
+    draw = generate.stream(seed, visit)
+    number = first
+    with contextlib.suppress(BrokenPipeError, EOFError):
+        while True:
+            connection.send(("begin", number))
+            latest.clear()
+            draw(number)
+            for case, outcome in latest:
+                connection.send(("done", number, outcome, case.snippets))
+                for failure in outcome.failures:
+                    _report(connection, seed, number, case, failure, seen)
+            number += step
+
+
+def _report(connection: Connection, seed: int, number: int, case: Case, failure: Failure, seen: dict[str, int]) -> None:
+    if seen.get(failure.key, 0) >= _MOST_OF_A_KEY:
+        return
+    connection.send(("shrinking", number))
+    inputs = feeds(case)
+    failure = blamed(case.model, inputs, failure)
+    seen[failure.key] = seen.get(failure.key, 0) + 1
+    if seen[failure.key] > _MOST_OF_A_KEY:
+        return
+    model, inputs = shrink(seed, number, case, failure)
+    connection.send(("failure", number, failure, model, inputs))
+
+
+def blamed(model: Any, inputs: list[Feeds], failure: Failure) -> Failure:
+    """The failure with the guilty rules in its key, where single rules can be told guilty."""
+    if failure.kind == "crash":
+        return failure
+    applied = examine(model, inputs, 0, [failure.setting]).fired
+    rules = guilty(model, inputs, failure, applied)
+    if not rules:
+        return failure
+    detail = f"guilty: {', '.join(rules)}. {failure.detail}"
+    return Failure(failure.kind, failure.setting, detail, f"{failure.kind}: {'+'.join(rules)}")
+
+
+def same(failure: Failure, model: Any, inputs: list[Feeds]) -> bool:
+    """Whether a smaller model still fails in the same way."""
+    failures = examine(model, inputs, 0, [failure.setting]).failures
+    crash = failure.kind == "crash"
+    return any(f.key == failure.key if crash else f.kind == failure.kind for f in failures)
+
+
+def shrink(seed: int, number: int, case: Case, failure: Failure) -> tuple[bytes, list[Feeds]]:
+    """First hypothesis draws simpler models, then nodes are cut off."""
+    best = [case]
+    end = time.monotonic() + SHRINK_SECONDS
+
+    @settings(
+        database=InMemoryExampleDatabase(), verbosity=Verbosity.quiet, phases=(Phase.reuse, Phase.shrink), deadline=None
+    )
+    @given(cases())
+    def take(candidate: Case) -> None:
+        if time.monotonic() > end:
+            return
+        if same(failure, candidate.model, feeds(candidate)):
+            best[0] = candidate
+            raise _FoundError
+
+    with contextlib.suppress(Exception):  # what it raises in the end is the failure, or that time made it flaky
+        take.hypothesis.fuzz_one_input(generate.buffer(seed, number))
+    with contextlib.suppress(BaseException):
+        take()
+    smallest = best[0]
+    model, inputs = reduce(smallest.model, feeds(smallest), lambda m, given: same(failure, m, given), SHRINK_SECONDS)
+    return model.SerializeToString(deterministic=True), inputs

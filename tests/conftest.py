@@ -1,0 +1,37 @@
+"""What all tests share: the zoo's models, drawn once and kept under build/, and the profiles of hypothesis.
+
+The default profile draws the same few examples on every run; `--hypothesis-profile=fuzz` draws new ones, many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+from hypothesis import HealthCheck, settings
+from onnx import ModelProto
+
+from models import zoo
+
+ROOT = Path(__file__).parent.parent
+
+SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.data_too_large]
+settings.register_profile(
+    "default", derandomize=True, max_examples=25, deadline=None, suppress_health_check=SLOW_IS_FINE
+)
+settings.register_profile("fuzz", max_examples=100_000, deadline=None, suppress_health_check=SLOW_IS_FINE)
+settings.load_profile("default")
+
+
+@pytest.fixture(scope="session")
+def zoo_path() -> Callable[[str], Path]:
+    """Gives the file of a zoo model with its weights."""
+    return lambda name: zoo.materialise(name, ROOT / "build" / "models")
+
+
+@pytest.fixture(scope="session")
+def zoo_model(zoo_path: Callable[[str], Path]) -> Callable[[str], ModelProto]:
+    """Gives a zoo model with its weights, a copy of the caller's own; none is held, together they are a gigabyte."""
+    return lambda name: onnx.load(zoo_path(name))

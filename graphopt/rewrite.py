@@ -106,6 +106,8 @@ class Change:
     consumed_outputs: tuple[tuple[Tensor | None, ...], ...]  # of `consumed`, before their tensors moved
     made: tuple[Node, ...]
     replaced: dict[Tensor, Tensor]
+    # nodes that stay but read other tensors now: what they read before
+    rewired: dict[Node, tuple[Tensor | None, ...]]
 
 
 # judges: None accepts; a sentence takes the change back and is the reason that the report gives
@@ -154,6 +156,7 @@ class Rewriter:
         self._consumed: dict[Node, tuple[Tensor | None, ...]] = {}
         self._made: dict[Node, None] = {}
         self._replaced: dict[Tensor, Tensor] = {}
+        self._rewired: dict[Node, tuple[Tensor | None, ...]] = {}
 
     # -- applying ------------------------------------------------------------------------------------------------
 
@@ -192,7 +195,7 @@ class Rewriter:
     def _begin(self, rule: Rule[Any], root: Node) -> None:
         self._journal = Journal()
         self._root, self._graph = root, root.graph
-        self._consumed, self._made, self._replaced = {}, {}, {}
+        self._consumed, self._made, self._replaced, self._rewired = {}, {}, {}, {}
         self.touched = {}
 
     def _take_back(self, rule: Rule[Any], root: Node, reason: str) -> None:
@@ -203,7 +206,8 @@ class Rewriter:
     def _change(self, rule: Rule[Any], root: Node) -> Change:
         made = tuple(n for n in self._made if not n.is_erased)
         gone = {n: outs for n, outs in self._consumed.items() if n not in self._made}
-        return Change(rule, root, tuple(gone), tuple(gone.values()), made, dict(self._replaced))
+        stayed = {n: inputs for n, inputs in self._rewired.items() if n not in self._made and not n.is_erased}
+        return Change(rule, root, tuple(gone), tuple(gone.values()), made, dict(self._replaced), stayed)
 
     def _accept(self, rule: Rule[Any], label: str, change: Change) -> Application:
         for node in change.made:
@@ -336,6 +340,7 @@ class Rewriter:
     def set_input(self, node: Node, index: int, tensor: Tensor | None) -> None:
         """Makes one input of `node`, which stays, read another tensor of equal value."""
         old = node.input(index)
+        self._rewired.setdefault(node, node.inputs)
         self._journal.set_input(node, index, tensor)
         self.touched[node] = None
         if old is not None and old.producer is not None:
@@ -359,6 +364,43 @@ class Rewriter:
         """Takes out an initializer that nothing reads."""
         assert not tensor.is_used
         self._journal.drop_initializer(tensor)
+
+    def drop_function(self, key: tuple[str, str, str]) -> None:
+        """Takes out a model-local function that nothing calls."""
+        self._journal.drop_function(self.model, key)
+
+    def drop_import(self, domain: str) -> None:
+        """Takes out the import of an operator set that no node is of."""
+        self._journal.drop_import(self.model, domain)
+
+    def to_initializer(self, node: Node) -> None:
+        """Turns a Constant node into an initializer of its graph, under the same name."""
+        tensor = node.result
+        assert tensor.constant is not None
+        self._erase(node)
+        self._journal.add_initializer(tensor)
+        self._replaced[tensor] = tensor
+
+    def inline(self, owner: Node, body: Graph) -> None:
+        """Puts the nodes of `body`, a body of `owner` without inputs, in the place of `owner`.
+
+        Each used output of `owner` becomes an Identity of the body's output; tensors of the body get fresh names, since
+        other bodies may have the same ones.
+        """
+        assert not body.inputs
+        graph, outputs = owner.owner, owner.outputs
+        results, nodes, constants = list(body.outputs), body.sorted_nodes(), list(body.initializers)
+        self._erase(owner)
+        for tensor in constants:
+            self._journal.adopt_initializer(tensor, graph)
+        for node in nodes:
+            self._journal.adopt(node, graph, owner.position)
+            self.touched[node] = None
+        for tensor in (*constants, *(t for n in nodes for t in n.outputs if t is not None)):
+            self._journal.rename(tensor, self.model.fresh_name(tensor.name))
+        for old, new in zip(outputs, results, strict=False):
+            if old is not None and old.is_used:
+                self.forward(old, self.node("Identity", [new]).result)
 
     def tag(self, node: Node, key: str, value: str) -> None:
         """Adds an entry to the node's `metadata_props`."""
@@ -407,6 +449,8 @@ class Rewriter:
                 if tensor.is_used:
                     continue
                 producer = tensor.producer
+                if producer is not None and producer.is_erased:
+                    continue  # it went with the node whose body holds it
                 if producer is not None and not any(t is not None and t.is_used for t in producer.outputs):
                     self._erase(producer)
                     stack.append(producer)

@@ -11,7 +11,7 @@ from graphopt.graph.constant import (
     numpy_dtype,
     onnx_dtype,
 )
-from graphopt.graph.exporter import export_model, node_proto, value_info
+from graphopt.graph.exporter import export_bodies, export_model, node_proto, value_info
 from graphopt.graph.graph import Function, Graph, Model
 from graphopt.graph.importer import import_model
 from graphopt.graph.node import AttributeRef, Dim, Node, Shape, Tensor
@@ -32,6 +32,7 @@ __all__ = [
     "SparseConstant",
     "Tensor",
     "bits_of",
+    "export_bodies",
     "export_model",
     "import_model",
     "node_proto",

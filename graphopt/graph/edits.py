@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from graphopt.graph.graph import Graph
+from graphopt.graph.graph import Graph, Model
 from graphopt.graph.node import Node, Tensor
 
 
@@ -85,6 +85,43 @@ class Journal:
         initializers = tensor.graph.initializers
         del initializers[tensor]
         self._undo.append(lambda: initializers.__setitem__(tensor, None))
+
+    def adopt(self, node: Node, graph: Graph, position: int) -> None:
+        """Moves `node` out of a body whose owner is detached into `graph`, with the tensors that it makes."""
+        body, rank = node.owner, node.position
+        node.position = position
+        _link(node, graph)
+
+        def undo() -> None:
+            _unlink(node)
+            node.graph, node.position = body, rank
+            for tensor in node.outputs:
+                if tensor is not None:
+                    tensor.producer, tensor.graph = node, body
+
+        self._undo.append(undo)
+
+    def adopt_initializer(self, tensor: Tensor, graph: Graph) -> None:
+        """Lists an initializer of a body whose owner is detached among those of `graph`."""
+        body = tensor.graph
+        tensor.graph = graph
+        graph.initializers[tensor] = None
+
+        def undo() -> None:
+            del graph.initializers[tensor]
+            tensor.graph = body
+
+        self._undo.append(undo)
+
+    def drop_function(self, model: Model, key: tuple[str, str, str]) -> None:
+        """Takes a model-local function out of the model."""
+        function = model.functions.pop(key)
+        self._undo.append(lambda: model.functions.__setitem__(key, function))
+
+    def drop_import(self, model: Model, domain: str) -> None:
+        """Takes an operator set out of the model's imports."""
+        version = model.opsets.pop(domain)
+        self._undo.append(lambda: model.opsets.__setitem__(domain, version))
 
     def set_type(self, tensor: Tensor, dtype: int | None, shape: tuple[int | str | None, ...] | None) -> None:
         """Notes what became known of a tensor's type."""

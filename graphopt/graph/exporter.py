@@ -32,7 +32,7 @@ def export_model(model: Model, write_initializer: WriteInitializer | None = None
         if field.name not in ("graph", "functions", "opset_import", "training_info"):
             _copy_field(result, field.name, value)
     result.training_info.extend(source.training_info)
-    result.opset_import.extend(source.opset_import)
+    result.opset_import.extend(o for o in source.opset_import if _domain(o.domain) in model.opsets)
     known = {o.domain for o in source.opset_import} | ({""} if "" in model.opsets else set())
     for domain, version in model.opsets.items():
         if domain not in known and not (domain == "" and "ai.onnx" in known):
@@ -41,6 +41,16 @@ def export_model(model: Model, write_initializer: WriteInitializer | None = None
     exporter.restore_listed_initializers(result)
     result.functions.extend(exporter.function(f.proto, f.body) for f in model.functions.values())
     return result
+
+
+def export_bodies(node: Node) -> dict[str, list[GraphProto]]:
+    """The bodies of one node as protobuf, weights inside."""
+    model = next(node.subgraphs()).model
+    return _Exporter(model, inline_initializer).bodies(node)
+
+
+def _domain(name: str) -> str:
+    return "" if name == "ai.onnx" else name
 
 
 def inline_initializer(tensor: Tensor) -> TensorProto:
@@ -145,12 +155,15 @@ class _Exporter:
         result.quantization_annotation.extend(q for q in source.quantization_annotation if q.tensor_name in present)
 
     def node(self, node: Node) -> NodeProto:
-        bodies: dict[str, list[GraphProto]] = {}
+        return node_proto(node, self.bodies(node) if node.bodies else None)
+
+    def bodies(self, node: Node) -> dict[str, list[GraphProto]]:
+        result: dict[str, list[GraphProto]] = {}
         for name, graphs in node.bodies.items():
-            bodies[name] = [GraphProto() for _ in graphs]
-            for proto, graph in zip(bodies[name], graphs, strict=True):
+            result[name] = [GraphProto() for _ in graphs]
+            for proto, graph in zip(result[name], graphs, strict=True):
                 self.fill_graph(proto, graph)
-        return node_proto(node, bodies)
+        return result
 
     def function(self, proto: FunctionProto, body: Graph) -> FunctionProto:
         result = FunctionProto()

@@ -217,8 +217,11 @@ class Node:
 
     @property
     def is_erased(self) -> bool:
-        """Whether a rewrite took this node out of its graph."""
-        return self.graph is None
+        """Whether a rewrite took this node, or a node whose body holds it, out of its graph."""
+        graph = self.graph
+        while graph is not None and graph.parent is not None:
+            graph = graph.parent.graph
+        return graph is None
 
     @property
     def label(self) -> str:

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from graphopt.pipeline import Pass
+from graphopt_passes.dead_layers import CleanUp
 
-PASSES: tuple[type[Pass], ...] = ()
+PASSES: tuple[type[Pass], ...] = (CleanUp,)

@@ -1,0 +1,96 @@
+"""Constants that a rewrite derives from weights: computed in float64, rounded once to the stored type, and only later.
+
+A chain of folds (BatchNormalization, then a scale, then a sum of branches) starts each time from the float64 values of
+the one before, so that 16-bit weights are rounded once, however many rewrites took part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from ml_dtypes import finfo
+from onnx import TensorProto
+
+from graphopt.graph import Array, Constant, LazyConstant, Tensor, bits_of, numpy_dtype
+from graphopt.rewrite import RewriteRefusedError
+
+FLOATS = frozenset(
+    {int(TensorProto.FLOAT), int(TensorProto.FLOAT16), int(TensorProto.BFLOAT16), int(TensorProto.DOUBLE)}
+)
+
+# A weight that other nodes read too is copied by a fold up to this many bytes.
+MOST_COPIED_BYTES = 1 << 20
+
+
+class Folded(LazyConstant):
+    """A derived constant: `exact` gives its values in float64, `array()` rounded to `dtype`."""
+
+    __slots__ = ("exact",)
+
+    def __init__(self, dtype: int, shape: tuple[int, ...], exact: Callable[[], Array]) -> None:
+        super().__init__(dtype, shape, self._rounded)
+        self.exact = exact
+
+    def _rounded(self) -> Array:
+        with np.errstate(over="ignore"):
+            return np.asarray(self.exact()).astype(numpy_dtype(self.dtype))
+
+
+def exact_values(constant: Constant) -> Array:
+    """The constant in float64, of a derived one before its rounding."""
+    if isinstance(constant, Folded):
+        return np.asarray(constant.exact())
+    return np.asarray(constant.array()).astype(np.float64)
+
+
+def peak(constant: Constant) -> float:
+    """The largest magnitude among the values; NaN when one of them is."""
+    array = constant.array()
+    if array.size == 0:
+        return 0.0
+    if array.dtype.kind == "f":  # no copy: a weight may be large
+        return float(max(abs(float(array.max())), abs(float(array.min()))))
+    return float(np.abs(array.astype(np.float64)).max())
+
+
+def fold(constant: Folded, *, channel_axis: int | None = None, bounds: tuple[float, float] | None = None) -> Folded:
+    """`constant`, once it is sure that its type holds it: no overflow, no precision lost to underflow.
+
+    `bounds` are the least and the largest magnitude that a channel's peak may have; where the type is at least 32 bits
+    wide and holds both with room to spare the values are not computed now. `channel_axis` is the axis along which the
+    precision is judged channel by channel.
+
+    Raises RewriteRefusedError.
+    """
+    limits = finfo(numpy_dtype(constant.dtype))
+    if bounds is not None and (bits_of(constant.dtype) or 0) >= 32:
+        low, high = bounds
+        if high < float(limits.max) / 2 and low > float(limits.tiny) / float(limits.eps):
+            return constant
+    exact, rounded = constant.exact(), constant.array().astype(np.float64)
+    if not np.isfinite(rounded).all():
+        raise RewriteRefusedError(f"a folded weight does not fit {_type_name(constant.dtype)}")
+    axes = tuple(a for a in range(exact.ndim) if a != channel_axis)
+    with np.errstate(invalid="ignore"):
+        error, size = np.abs(exact - rounded).max(axes, initial=0.0), np.abs(exact).max(axes, initial=0.0)
+    if np.any(error > float(limits.eps) * size):
+        raise RewriteRefusedError(f"a folded weight is too small to keep its precision in {_type_name(constant.dtype)}")
+    return constant
+
+
+def finite_vector(values: Array, what: str) -> Array:
+    """`values`, when all of them are finite. Raises RewriteRefusedError that names `what`."""
+    if not np.isfinite(values).all():
+        raise RewriteRefusedError(f"{what} is not finite")
+    return values
+
+
+def copies_much(weight: Tensor) -> bool:
+    """Whether a fold would leave the old weight, read by others too, beside a large new one."""
+    constant = weight.constant
+    return constant is not None and weight.sole_consumer is None and constant.nbytes > MOST_COPIED_BYTES
+
+
+def _type_name(dtype: int) -> str:
+    return str(TensorProto.DataType.Name(dtype)).lower()  # type: ignore[arg-type]

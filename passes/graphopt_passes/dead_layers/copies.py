@@ -1,0 +1,104 @@
+"""Operators that copy: Identity, Dropout at inference, casts to the type that is there, joins and splits of one."""
+
+from __future__ import annotations
+
+from graphopt.facts import Facts
+from graphopt.graph import Node, Tensor
+from graphopt.rewrite import NoMatch
+from graphopt_passes.common.arguments import Ints, ints_argument
+from graphopt_passes.dead_layers.wires import NoOp, returned
+
+
+class DropIdentity(NoOp):
+    """Identity(x) = x, of any type and shape. Opset 1 on. Exact."""
+
+    roots = ("Identity",)
+
+    def source(self, node: Node, facts: Facts) -> Tensor | NoMatch:
+        return returned(node.input(0), node)
+
+
+class DropDropout(NoOp):
+    """Dropout(x) = x at inference, or with ratio 0.
+
+    Opset 1 and 6: where `is_test` is 1. 7 and 10: always, they have no training form. 12 on: where `training_mode` is
+    absent or constant false, or `ratio` is constant 0 (ONNX, operator Dropout). Exact. A mask that is read is made
+    constant by `DropoutMaskIsTrue` first.
+    """
+
+    roots = ("Dropout",)
+
+    def source(self, node: Node, facts: Facts) -> Tensor | NoMatch:
+        if not is_inference_dropout(node, facts):
+            return NoMatch("it may drop elements at run time", node)
+        return returned(node.input(0), node)
+
+
+def is_inference_dropout(node: Node, facts: Facts) -> bool:
+    """Whether a Dropout surely keeps every element."""
+    opset = facts.opset(node)
+    if opset < 7:
+        return node.int_attr("is_test", 0) == 1
+    if opset < 12:
+        return True
+    training = node.input(2)
+    if training is None or facts.scalar(training) is False:
+        return True
+    ratio = node.input(1)
+    return ratio is not None and facts.scalar(ratio) == 0
+
+
+class DropCastToSameType(NoOp):
+    """Cast(x, to=T) = x and CastLike(x, t) = x where x already has the dtype T. Opset 1 on, CastLike 15 on. Exact."""
+
+    roots = ("Cast", "CastLike")
+
+    def source(self, node: Node, facts: Facts) -> Tensor | NoMatch:
+        x = node.input(0)
+        if x is None or x.dtype is None:
+            return NoMatch("the dtype of its input is unknown", node)
+        if node.op == "Cast":
+            to = node.attrs.get("to")
+            if isinstance(to, str):  # opset 1 to 5 name the type
+                return NoMatch("it names its type in the way of opset 1", node)
+        else:
+            like = node.input(1)
+            to = like.dtype if like is not None else None
+        return x if to == x.dtype else NoMatch("it changes the dtype", node)
+
+
+class DropJoinOfOne(NoOp):
+    """Concat(x), Sum(x), Mean(x), Max(x) and Min(x) of one input = x. Opset 1 on. Exact."""
+
+    roots = ("Concat", "Sum", "Mean", "Max", "Min")
+
+    def source(self, node: Node, facts: Facts) -> Tensor | NoMatch:
+        if len(node.inputs) != 1:
+            return NoMatch("it has several inputs", node)
+        return returned(node.input(0), node)
+
+
+class DropSplitIntoOne(NoOp):
+    """Split(x) with one output = x, its size absent or that of x on the axis. Opset 1 on. Exact."""
+
+    roots = ("Split",)
+
+    def source(self, node: Node, facts: Facts) -> Tensor | NoMatch:
+        if len(node.outputs) != 1:
+            return NoMatch("it has several outputs", node)
+        sizes = ints_argument(node, facts, "split", 1)
+        if sizes is None:
+            return NoMatch("its sizes are computed at run time", node)
+        if not self._covers(node, facts, sizes):
+            return NoMatch("its size is not known to be that of its input", node)
+        return returned(node.input(0), node)
+
+    def _covers(self, node: Node, facts: Facts, sizes: Ints) -> bool:
+        if sizes.values is None:
+            return node.int_attr("num_outputs", 1) == 1
+        x = node.input(0)
+        rank = facts.rank(x)
+        axis = node.int_attr("axis", 0)
+        if x is None or x.shape is None or rank is None or not -rank <= axis < rank:
+            return False
+        return sizes.values == (x.shape[axis],)

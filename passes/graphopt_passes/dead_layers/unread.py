@@ -1,0 +1,68 @@
+"""What nothing reads: nodes, and optional outputs."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from onnx import defs
+
+from graphopt.facts import Facts
+from graphopt.graph import Node
+from graphopt.rewrite import ANY, NoMatch, Rewriter, Rule
+
+
+class EraseUnreadNode(Rule[Node]):
+    """A node none of whose outputs is read, by a node of its graph, by a body inside it or as an output, goes.
+
+    ONNX operators have no other effect than their outputs. What only it read goes with it. Any opset. Exact.
+    """
+
+    roots = (ANY,)
+
+    def match(self, node: Node, facts: Facts) -> Node | NoMatch:
+        if any(t is not None and t.is_used for t in node.outputs):
+            return NoMatch("its outputs are read", node)
+        if not node.outputs:
+            return NoMatch("it has no outputs: it may act on something else", node)
+        return node
+
+    def rewrite(self, found: Node, edit: Rewriter) -> None:
+        edit.erase(found)
+
+
+class DropUnreadOutputs(Rule[tuple[Node, int]]):
+    """An optional last output that nothing reads becomes absent: Dropout's mask, MaxPool's indices, LSTM's states.
+
+    Only where the operator's schema calls the output optional. Not for BatchNormalization before opset 14, whose
+    number of outputs says whether it trains. Exact.
+    """
+
+    roots = (ANY,)
+
+    def match(self, node: Node, facts: Facts) -> tuple[Node, int] | NoMatch:
+        last = len(node.outputs) - 1
+        if last < 1:
+            return NoMatch("it has one output", node)
+        tensor = node.outputs[last]
+        if tensor is not None and tensor.is_used:
+            return NoMatch("its last output is read", node)
+        if node.op == "BatchNormalization" and facts.opset(node) < 14:
+            return NoMatch("its number of outputs tells training from inference", node)
+        if not _is_optional(node.op, facts.opset(node), last):
+            return NoMatch("its last output is not optional", node)
+        return node, last
+
+    def rewrite(self, found: tuple[Node, int], edit: Rewriter) -> None:
+        edit.drop_output(*found)
+
+
+@lru_cache(maxsize=4096)
+def _is_optional(op: str, opset: int, index: int) -> bool:
+    """Whether the standard operator's schema calls output `index` optional."""
+    if "::" in op or not defs.has(op) or opset < 1:
+        return False
+    try:
+        outputs = defs.get_schema(op, opset, "").outputs
+    except defs.SchemaError:
+        return False
+    return index < len(outputs) and outputs[index].option == defs.OpSchema.FormalParameterOption.Optional

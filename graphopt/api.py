@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,25 +21,40 @@ from graphopt.pipeline import Options, Pipeline, parse_pipeline, suggestion
 from graphopt.plugins import PRESETS, check_rule_names, find_passes
 from graphopt.report import Report
 from graphopt.report.build import build_report
+from graphopt.surgeon import from_surgeon, is_surgeon_graph, to_surgeon
 from graphopt.targets import Target
 
 if TYPE_CHECKING:
+    import onnx_graphsurgeon as gs
+
     from graphopt.verify import Tolerance, Verification
 
 AnyPath = str | os.PathLike[str]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Result:
-    """An optimized model. `model` is a ModelProto of its own; `save` writes without building one."""
+    """An optimized model. `model` is a ModelProto of its own; `save` writes without building one.
 
-    report: Report
+    The report prices the model before and after, so it is made when it is first asked for.
+    """
+
     graph: Model = field(repr=False)
+    make_report: Callable[[], Report] = field(repr=False)
+
+    @cached_property
+    def report(self) -> Report:
+        """What was done, what was not and why, and how the result was proved."""
+        return self.make_report()
 
     @cached_property
     def model(self) -> ModelProto:
         """The optimized model, weights inside. Raises SaveError when they pass protobuf's 2 GiB."""
         return to_proto(self.graph)
+
+    def to_graphsurgeon(self) -> gs.Graph:
+        """The optimized model as a graph of onnx-graphsurgeon."""
+        return to_surgeon(self.model)
 
     def save(self, path: AnyPath) -> None:
         """Writes the model, whole or not at all. Raises SaveError."""
@@ -58,7 +73,7 @@ class Proving:
 
 
 def optimize(
-    source: ModelProto | AnyPath,
+    source: ModelProto | gs.Graph | AnyPath,
     *,
     target: str | Target = Target.TENSORRT,
     pipeline: str | Pipeline = "default",
@@ -72,7 +87,9 @@ def optimize(
     block: str = "plain",
     instruments: Sequence[Instrument] = (),
 ) -> Result:
-    """Optimizes a model, a ModelProto (which is not changed) or a path, and proves that its outputs still match.
+    """Optimizes a model and proves that its outputs still match.
+
+    `source` is a ModelProto or a GraphSurgeon graph, which are not changed, or a path.
 
     `force` and `forbid` name rules that are applied whatever they cost, or never. `shapes` fixes dimensions of inputs.
     `device` and `batch` are what the cost model decides for. `block` spells conv-bias-activation blocks: "plain",
@@ -84,21 +101,22 @@ def optimize(
     options = make_options(target, force, forbid, device=device, batch=batch, block=block)
     steps = make_pipeline(pipeline)
     name, opened = open_source(source, shapes)
-    original = opened.open()
 
     def run(limit: int | None, excluded: frozenset[str]) -> Run:
         return run_pipeline(opened, steps, options, limit=limit, excluded=excluded, instruments=instruments)
 
     if not verify:
         done = run(None, frozenset())
-        return Result(build_report(name, original, done, steps, options, None), done.model)
+        return Result(done.model, lambda: build_report(name, opened.open(), done, steps, options, None))
 
     from graphopt.proof import prove
 
     how = proving or Proving()
     proved = prove(run, lambda made: compare(opened, made.model, how))
-    report = build_report(name, original, proved.run, steps, options, proved.verification, proved.withdrawn)
-    return Result(report, proved.run.model)
+    return Result(
+        proved.run.model,
+        lambda: build_report(name, opened.open(), proved.run, steps, options, proved.verification, proved.withdrawn),
+    )
 
 
 def compare(source: Source, made: Model, how: Proving) -> Verification:
@@ -117,8 +135,12 @@ def compare(source: Source, made: Model, how: Proving) -> Verification:
     )
 
 
-def open_source(source: ModelProto | AnyPath, shapes: Mapping[str, Sequence[int]] | None) -> tuple[str, Source]:
+def open_source(
+    source: ModelProto | gs.Graph | AnyPath, shapes: Mapping[str, Sequence[int]] | None
+) -> tuple[str, Source]:
     """The model's name for the report, and the model."""
+    if is_surgeon_graph(source):
+        source = from_surgeon(source)
     if isinstance(source, ModelProto):
         return source.graph.name or "model", Source(source, None, dict(shapes or {}))
     path = Path(source)

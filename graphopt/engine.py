@@ -39,9 +39,8 @@ class Source:
         Raises ModelError for a model that is not valid, ShapeError for a shape that does not fit.
         """
         model = import_model(self.proto, self.folder)
-        check_model(model)
         fix_shapes(model, self.shapes)
-        infer_types(model)
+        infer_types(model, check_model(model))
         return model
 
 

@@ -38,12 +38,13 @@ def skeleton(model: Model) -> ModelProto:
     return proto
 
 
-def infer_types(model: Model) -> None:
+def infer_types(model: Model, proto: ModelProto | None = None) -> None:
     """Notes dtype and shape on every tensor for which onnx can tell them; the others keep None.
 
-    Functions' bodies stay unknown: their types differ from call to call.
+    Functions' bodies stay unknown: their types differ from call to call. `proto` is the model's skeleton where the
+    caller has one; it is changed.
     """
-    proto = skeleton(model)
+    proto = proto if proto is not None else skeleton(model)
     forget_claims(proto.graph)
     try:
         inferred = shape_inference.infer_shapes(proto, check_type=False, strict_mode=False, data_prop=True)

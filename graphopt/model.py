@@ -44,8 +44,8 @@ def read_proto(path: Path) -> ModelProto:
     return proto
 
 
-def check_model(model: Model) -> None:
-    """Checks the sizes of all weights and, without them, the model by the ONNX checker.
+def check_model(model: Model) -> ModelProto:
+    """Checks the sizes of all weights and, without them, the model by the ONNX checker; returns what it checked.
 
     Raises ModelError for a model that is not valid, UnsafeModelError when it reaches out of its folder.
     """
@@ -54,7 +54,9 @@ def check_model(model: Model) -> None:
         for constant in (*constants, *graph.defaults.values()):
             if isinstance(constant, ProtoConstant):
                 _check_tensor(constant)
-    check(skeleton(model))
+    proto = skeleton(model)
+    check(proto)
+    return proto
 
 
 def _check_tensor(constant: ProtoConstant) -> None:

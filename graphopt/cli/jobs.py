@@ -78,7 +78,8 @@ def with_engine(result: Result, plan: Path, shapes: dict[str, tuple[int, ...]], 
         raise VerificationError(f"the engine's outputs differ from the model's: {compared}")
     engine.save(plan)
     noted = {"summary": f"{summary(engine)}; {compared}", **engine.facts.to_dict()}
-    return Result(replace(result.report, engine=noted), result.graph)
+    report = replace(result.report, engine=noted)
+    return Result(result.graph, lambda: report)
 
 
 def summary(engine: Engine) -> str:

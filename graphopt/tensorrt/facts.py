@@ -24,7 +24,6 @@ from graphopt.external import printable
 from graphopt.tensorrt.record import Record
 
 SYNC_TYPES = frozenset({"signal", "wait"})  # one stream tells another, or waits for it
-HOST_TYPES = frozenset({"shape_call", "ShapeHostToDevice", "jmp", "cjmp"})  # the host's shapes and control flow
 
 _LAYER = re.compile(r"^Name: (?P<name>.*?), LayerType: (?P<type>[^,]*), Inputs: (?P<rest>\[.*)$")
 _LIST = r"\[ ?(?P<{}>(?:\{{.*?\}} ?)?)\]"  # ends with the `}}]` of its last tensor
@@ -74,8 +73,12 @@ class LayerFacts:
 
     @property
     def is_kernel(self) -> bool:
-        """Whether it launches work on the GPU."""
-        return self.type not in SYNC_TYPES | HOST_TYPES
+        """Whether it does work; that is every layer but the synchronisation ones.
+
+        With dynamic shapes or control flow this counts a few that the host does (`shape_call`, `cjmp`) and that cost
+        no less than a launch.
+        """
+        return self.type not in SYNC_TYPES
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ class EngineFacts:
 
     @property
     def kernels(self) -> int:
-        """How many layers launch work on the GPU."""
+        """How many layers do work: the measure of how much the engine has to launch."""
         return sum(layer.is_kernel for layer in self.layers)
 
     @property

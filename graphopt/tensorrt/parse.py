@@ -158,6 +158,6 @@ def _make_names_plain(network: Any, record: Record) -> None:
 
 
 def _plain(name: str) -> str:
-    """Without control characters (bar TensorRT's separators in metadata), `: ` (marks a field) and braces (a tensor)."""
+    """Without control characters (bar TensorRT's metadata separators), `: ` (marks a field), braces (mark a tensor)."""
     clean = "".join(c if c.isprintable() or c in "\x1e\x1f" else "?" for c in name)
     return clean.replace(": ", ":").translate(_NO_BRACES)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from graphopt.pipeline import Pass
+from graphopt_passes.constants import FoldConstants
 from graphopt_passes.dead_layers import CleanUp
+from graphopt_passes.vertical import FuseVertical
 
-PASSES: tuple[type[Pass], ...] = (CleanUp,)
+PASSES: tuple[type[Pass], ...] = (CleanUp, FuseVertical, FoldConstants)

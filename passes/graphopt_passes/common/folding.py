@@ -63,7 +63,7 @@ def fold(constant: Folded, *, channel_axis: int | None = None, bounds: tuple[flo
 
     Raises RewriteRefusedError.
     """
-    limits = finfo(numpy_dtype(constant.dtype))
+    limits = finfo(numpy_dtype(constant.dtype))  # type: ignore[no-untyped-call]
     if bounds is not None and (bits_of(constant.dtype) or 0) >= 32:
         low, high = bounds
         if high < float(limits.max) / 2 and low > float(limits.tiny) / float(limits.eps):
@@ -93,4 +93,4 @@ def copies_much(weight: Tensor) -> bool:
 
 
 def _type_name(dtype: int) -> str:
-    return str(TensorProto.DataType.Name(dtype)).lower()  # type: ignore[arg-type]
+    return TensorProto.DataType.Name(dtype).lower()

@@ -1,0 +1,31 @@
+"""Vertical fusion: what folds into, or chains with, a Conv, ConvTranspose, Gemm or MatMul."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from graphopt.pipeline import Pass
+from graphopt_passes.vertical.fold_after import (
+    FoldBatchNormIntoConv,
+    FoldBatchNormIntoMatmul,
+    FoldScaleIntoConv,
+    FoldScaleIntoMatmul,
+    FoldShiftIntoConv,
+    FoldShiftIntoMatmul,
+)
+
+
+@dataclass(frozen=True)
+class FuseVertical(Pass):
+    """Folds constants along the data flow into weights and biases."""
+
+    name: ClassVar[str] = "fuse-vertical"
+    rules = (
+        FoldBatchNormIntoConv(),
+        FoldScaleIntoConv(),
+        FoldShiftIntoConv(),
+        FoldBatchNormIntoMatmul(),
+        FoldScaleIntoMatmul(),
+        FoldShiftIntoMatmul(),
+    )

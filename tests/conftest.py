@@ -35,3 +35,14 @@ def zoo_path() -> Callable[[str], Path]:
 def zoo_model(zoo_path: Callable[[str], Path]) -> Callable[[str], ModelProto]:
     """Gives a zoo model with its weights, a copy of the caller's own; none is held, together they are a gigabyte."""
     return lambda name: onnx.load(zoo_path(name))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Adds up what tests counted with `record_property`, so that what was left out is seen."""
+    counts: dict[str, int] = {}
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+        for name, value in report.user_properties:
+            if name.startswith("count: ") and isinstance(value, int):
+                counts[name] = counts.get(name, 0) + value
+    for name, count in counts.items():
+        terminalreporter.write_line(f"{name.removeprefix('count: ')}: {count}")

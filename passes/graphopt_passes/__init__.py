@@ -6,5 +6,6 @@ from graphopt.pipeline import Pass
 from graphopt_passes.constants import FoldConstants
 from graphopt_passes.dead_layers import CleanUp
 from graphopt_passes.vertical import FuseVertical
+from graphopt_passes.siblings import MergeSiblings
 
 PASSES: tuple[type[Pass], ...] = (CleanUp, FuseVertical, FoldConstants)

@@ -1,0 +1,98 @@
+"""Constants: what can be computed before the run is computed, as long as the model does not grow by it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from graphopt.driver import Stop
+from graphopt.graph import ArrayConstant, Constant, Model, Node, Tensor
+from graphopt.inference import infer_types
+from graphopt.pipeline import Context, Pass
+from graphopt.rewrite import Rule
+from graphopt_passes.constants.evaluator import evaluate
+from graphopt_passes.constants.plan import Budget, make_plan
+from graphopt_passes.constants.shapes import FoldShapeArithmetic
+from graphopt_passes.constants.subgraphs import FoldConstantSubgraph
+from graphopt_passes.constants.targets import SettleExpand, SettleReshape, SettleSlice
+from graphopt_passes.constants.values import forget_values
+
+# How onnx's shape inference names the dimensions that it does not know.
+MADE_UP = "unk__"
+
+
+@dataclass(frozen=True)
+class FoldConstants(Pass):
+    """Folds shape arithmetic and constant subgraphs, until nothing more becomes known.
+
+    A round folds what partly known shapes tell, then computes all constant subgraphs in one batch a graph. When that
+    changed something and types are still unknown, they are inferred again for the next of at most `rounds` rounds.
+    """
+
+    name: ClassVar[str] = "fold-constants"
+    rules: ClassVar[tuple[Rule[Any], ...]] = (
+        FoldShapeArithmetic(),
+        SettleReshape(),
+        SettleExpand(),
+        SettleSlice(),
+        FoldConstantSubgraph(),
+    )
+
+    rounds: int = 8
+
+    def run(self, context: Context) -> str | None:
+        """Runs rounds until one changes nothing."""
+        budget = Budget.of(context.options.max_growth)
+        for _ in range(self.rounds):
+            before = len(context.edit.log.applications)
+            forget_values(context.facts)
+            stop = context.run_rules(self.rules[:-1])
+            if stop == Stop.DONE:
+                stop = context.run_rules([computed_subgraphs(context, budget)])
+            if stop != Stop.DONE:
+                return stop
+            if len(context.edit.log.applications) == before:
+                break
+            if _has_unknown_types(context.model):
+                infer_types(context.model)
+        return Stop.DONE
+
+
+def computed_subgraphs(context: Context, budget: Budget) -> FoldConstantSubgraph:
+    """The rule that puts the constant subgraphs of all graphs, now computed, in place."""
+    results: dict[Tensor, Constant] = {}
+    refusals: dict[Node, str] = {}
+    if FoldConstantSubgraph.name in context.options.forbid or context.edit.exhausted:
+        return FoldConstantSubgraph()
+    for graph in list(context.model.graphs()):
+        plan = make_plan(graph, context.facts, budget)
+        results.update(plan.lazy)
+        refusals.update(plan.refusals)
+        for tensor, array in evaluate(plan.nodes, plan.kept).items():
+            known_shape = context.facts.static_shape(tensor)
+            if known_shape is None or known_shape == array.shape:
+                results[tensor] = ArrayConstant(array)
+    return FoldConstantSubgraph(results, refusals)
+
+
+def _has_unknown_types(model: Model) -> bool:
+    """Whether a tensor of the main graph or a body has a dimension, or a type, that is not known."""
+    tops = {id(f.body) for f in model.functions.values()}
+    for graph in model.graphs():
+        if id(graph) in tops:
+            continue
+        for node in graph.nodes:
+            for tensor in node.outputs:
+                if tensor is not None and tensor.constant is None and _is_unknown(tensor):
+                    return True
+    return False
+
+
+def _is_unknown(tensor: Tensor) -> bool:
+    """Whether inference might still find out more: a dimension without a name, or with one that it made up."""
+    if tensor.dtype is None or tensor.shape is None:
+        return True
+    return any(d is None or (isinstance(d, str) and d.startswith(MADE_UP)) for d in tensor.shape)
+
+
+__all__ = ["FoldConstants"]

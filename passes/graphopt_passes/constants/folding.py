@@ -1,0 +1,25 @@
+"""Putting a constant in the place of a computed tensor."""
+
+from __future__ import annotations
+
+from graphopt.graph import Constant, Node, Tensor
+from graphopt.rewrite import Rewriter
+
+
+def settle(tensor: Tensor, constant: Constant, edit: Rewriter) -> None:
+    """Makes all that reads `tensor` read `constant`, which has its value.
+
+    A graph output must be made by a node, so there a Constant node takes over the name; else it is an initializer.
+    """
+    if not tensor.is_output:
+        edit.forward(tensor, edit.constant(constant, f"{tensor.name}.folded"))
+        return
+    node = edit.node("Constant", [], {"value": constant.to_proto("")})
+    node.result.constant = constant
+    node.result.dtype, node.result.shape = constant.dtype, constant.shape
+    edit.forward(tensor, node.result)
+
+
+def used_outputs(node: Node) -> list[Tensor]:
+    """The outputs that something reads."""
+    return [t for t in node.outputs if t is not None and t.is_used]

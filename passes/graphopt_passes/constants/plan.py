@@ -1,0 +1,205 @@
+"""Which nodes can be computed at compile time, and which of their results are worth keeping.
+
+A node is computable when its operator is deterministic and all it reads is constant or made by computable nodes. Its
+results are kept when they make the model no larger than allowed; a node whose result is not kept stays, and reads the
+kept results of the nodes before it. All sizes are known before anything is computed: unknown means no.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from onnx import defs
+
+from graphopt.facts import Facts
+from graphopt.graph import Constant, Graph, Node, Shape, Tensor, bits_of
+from graphopt.inference import infer_node
+from graphopt_passes.constants.evaluator import READABLE
+from graphopt_passes.constants.lazily import lazily
+
+# Constants above this are read only by what is sure to shrink them, or when the model is saved.
+BIG_BYTES = 1 << 20
+# What is computed on the way to a small result may be larger than the result, up to this.
+MOST_WORK_BYTES = 1 << 26
+# All results together may make the model larger by this many times what one of them may.
+TOTAL_GROWTH = 8
+
+_RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+# Dequantized weights stay quantized: folding them would undo the quantization. Dropout is another family's.
+_LEFT_ALONE = {"Constant", "DequantizeLinear", "Dropout"}
+# Operators whose outputs have, all together, no more elements than their inputs; times the rank for NonZero.
+_BOUNDED = frozenset({"Compress", "NonZero", "Unique", "SequenceConstruct", "SplitToSequence", "SequenceAt"})
+
+
+@dataclass
+class Plan:
+    """What to compute in one graph, in topological order, and what to keep of it.
+
+    `lazy` are results that need no computing now; `refusals` say why a computable node stays.
+    """
+
+    nodes: list[Node] = field(default_factory=list)
+    kept: list[Tensor] = field(default_factory=list)
+    lazy: dict[Tensor, Constant] = field(default_factory=dict)
+    refusals: dict[Node, str] = field(default_factory=dict)
+
+
+@dataclass
+class Budget:
+    """By how many bytes one result, and all together, may make the model larger."""
+
+    each: int
+    left: int
+
+    @classmethod
+    def of(cls, max_growth: int) -> Budget:
+        """The budget of one run."""
+        return cls(max_growth, TOTAL_GROWTH * max_growth)
+
+
+def make_plan(graph: Graph, facts: Facts, budget: Budget) -> Plan:
+    """The plan for `graph`; its kept results are charged to the budget."""
+    computable = _Computable(graph, facts)
+    for node in graph.sorted_nodes():
+        computable.add(node)
+    return _Choice(computable, budget).plan()
+
+
+class _Computable:
+    """The computable nodes of one graph with the sizes of what they make."""
+
+    def __init__(self, graph: Graph, facts: Facts) -> None:
+        self.facts = facts
+        self.opset = graph.opset
+        self.ir_version = max(graph.model.proto.ir_version, 3)
+        self.nodes: list[Node] = []
+        self.nbytes: dict[Tensor, int] = {}
+        # bytes of initializers that would go when the tensor is folded: those that nothing else reads
+        self.freed: dict[Tensor, int] = {}
+        self.lazy: dict[Tensor, Constant] = {}
+
+    def add(self, node: Node) -> None:
+        """Notes `node` when it is computable. Nodes come in topological order."""
+        if not _is_deterministic(node, self.facts) or not any(t is not None and t.is_used for t in node.outputs):
+            return
+        inputs = [t for t in node.inputs if t is not None]
+        if not all(self._constant(t) is not None or t in self.nbytes for t in inputs):
+            return
+        sizes = self._sizes(node, inputs)
+        if sizes is None:
+            return
+        freed = sum(self._freed_by(t) for t in dict.fromkeys(inputs))
+        work = sum(sizes.values())
+        if work > MOST_WORK_BYTES and work > sum(self._size(t) for t in inputs):
+            return
+        lazy = self._lazily(node, inputs)
+        if lazy is None and any(t in self.lazy for t in inputs):
+            return
+        self.nodes.append(node)
+        self.nbytes.update(sizes)
+        self.freed.update(dict.fromkeys(sizes, freed))
+        if lazy is not None:
+            self.lazy[node.result] = lazy
+
+    def _constant(self, tensor: Tensor) -> Constant | None:
+        return tensor.constant if tensor.constant is not None else self.lazy.get(tensor)
+
+    def _size(self, tensor: Tensor) -> int:
+        return tensor.constant.nbytes if tensor.constant is not None else self.nbytes[tensor]
+
+    def _freed_by(self, tensor: Tensor) -> int:
+        if tensor.listings or len(tensor.consumers) != 1:
+            return 0
+        return tensor.constant.nbytes if tensor.constant is not None else self.freed[tensor]
+
+    def _lazily(self, node: Node, inputs: list[Tensor]) -> Constant | None:
+        data = self._constant(inputs[0]) if inputs else None
+        shape = self.facts.static_shape(node.output(0))
+        if data is None or data.nbytes <= BIG_BYTES or shape is None or math.prod(shape) != data.size:
+            return None
+        return lazily(node, data, shape, self.facts)
+
+    def _sizes(self, node: Node, inputs: list[Tensor]) -> dict[Tensor, int] | None:
+        """Bytes of each output; None when one is unknown, or the operator would read big weights to make more."""
+        outputs = [t for t in node.outputs if t is not None]
+        if all(t.constant is not None for t in inputs):
+            self._infer(node)
+        found = {t: nbytes_of(t.dtype, t.shape) for t in outputs}
+        if None in found.values() and node.op in _BOUNDED:
+            most = sum(self._size(t) for t in inputs) * (8 * 8 if node.op == "NonZero" else 8)
+            found = dict.fromkeys(outputs, most)
+        return {t: n for t, n in found.items() if n is not None} if None not in found.values() else None
+
+    def _infer(self, node: Node) -> None:
+        """Notes the types of what a node makes of constants, where they are not known yet."""
+        if all(t is None or nbytes_of(t.dtype, t.shape) is not None for t in node.outputs):
+            return
+        for tensor, (dtype, shape) in zip(node.outputs, infer_node(node, self.opset, self.ir_version), strict=True):
+            if tensor is not None and dtype is not None:
+                tensor.dtype, tensor.shape = dtype, shape if shape is not None else tensor.shape
+
+
+def _is_deterministic(node: Node, facts: Facts) -> bool:
+    if node.domain or node.bodies or node.op in _RANDOM or node.op in _LEFT_ALONE:
+        return False
+    if node.op == "BatchNormalization" and not facts.is_inference(node):
+        return False
+    return defs.has(node.op)
+
+
+def nbytes_of(dtype: int | None, shape: Shape | None) -> int | None:
+    """Bytes of a tensor of this type; None when it is not static."""
+    if dtype is None or shape is None:
+        return None
+    dims = [d for d in shape if isinstance(d, int)]
+    if len(dims) != len(shape):
+        return None
+    return (math.prod(dims) * (bits_of(dtype) or 64) + 7) // 8
+
+
+class _Choice:
+    """Walks the computable nodes backwards and decides what is kept."""
+
+    def __init__(self, computable: _Computable, budget: Budget) -> None:
+        self.computable = computable
+        self.budget = budget
+        self.stays: set[Node] = set()
+
+    def plan(self) -> Plan:
+        """The plan: results that a node that stays reads are kept where they are not too large."""
+        plan = Plan()
+        inside = set(self.computable.nodes)
+        worth: set[Node] = set()
+        for node in reversed(self.computable.nodes):
+            needed = [t for t in node.outputs if t is not None and self._is_needed(t, inside)]
+            if not needed:
+                if any(c in worth for t in node.outputs if t is not None for c in t.consumers):
+                    worth.add(node)
+                continue
+            reason = self._objection(node, needed)
+            if reason is not None:
+                plan.refusals[node] = reason
+                inside.discard(node)
+                continue
+            worth.add(node)
+            plan.kept += [t for t in needed if t not in self.computable.lazy]
+            plan.lazy.update((t, self.computable.lazy[t]) for t in needed if t in self.computable.lazy)
+        plan.nodes = [n for n in self.computable.nodes if n in worth and n.result not in self.computable.lazy]
+        return plan
+
+    @staticmethod
+    def _is_needed(tensor: Tensor, inside: set[Node]) -> bool:
+        return tensor.is_output or any(c not in inside for c in tensor.consumers)
+
+    def _objection(self, node: Node, needed: list[Tensor]) -> str | None:
+        """Why the node is not folded; None after charging the budget when it is."""
+        if any(t.dtype not in READABLE for t in needed):
+            return "its result has a type that cannot be computed here"
+        growth = sum(self.computable.nbytes[t] for t in needed) - self.computable.freed[needed[0]]
+        if growth > self.budget.each:
+            return f"its result would make the model {growth} bytes larger; {self.budget.each} are allowed"
+        if growth > self.budget.left:
+            return "all folded results together would make the model larger than allowed"
+        self.budget.left -= max(growth, 0)
+        return None

@@ -1,0 +1,50 @@
+"""Shape arithmetic whose result is known at compile time, though some of what it starts from is not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphopt.facts import Facts
+from graphopt.graph import ArrayConstant, Node, Tensor
+from graphopt.rewrite import NoMatch, Rewriter, Rule
+from graphopt_passes.constants.folding import settle, used_outputs
+from graphopt_passes.constants.operators import EVALUATORS
+from graphopt_passes.constants.values import Value, known_values
+
+
+@dataclass(frozen=True)
+class KnownOutputs:
+    """The outputs that something reads, and their values."""
+
+    outputs: tuple[tuple[Tensor, Value], ...]
+
+
+class FoldShapeArithmetic(Rule[KnownOutputs]):
+    """f(shape(x), ...) = c, where the elements of the result that f picks or computes do not depend on the run time.
+
+    f is any chain of Shape, Size, Gather, Slice, Concat, Split, Squeeze, Unsqueeze, Reshape, Transpose, Expand, Cast,
+    integer arithmetic, comparisons, Where, Range, ConstantOfShape and ReduceProd on tensors of int32, int64 or bool
+    with at most 256 elements. Dimensions that are not known are symbols: never negative, equal where their names are
+    equal, and a result counts as known only if it is the same for all values of the symbols, 0 included.
+
+    Opsets: all. Exactness: exact.
+    """
+
+    roots = tuple(EVALUATORS)
+
+    def match(self, node: Node, facts: Facts) -> KnownOutputs | NoMatch:
+        outputs = used_outputs(node)
+        if not outputs:
+            return NoMatch("nothing reads it", node)
+        values = known_values(facts)
+        found = []
+        for tensor in outputs:
+            value = values.of(tensor)
+            if value is None or not value.is_known:
+                return NoMatch("its result depends on the run time", node)
+            found.append((tensor, value))
+        return KnownOutputs(tuple(found))
+
+    def rewrite(self, found: KnownOutputs, edit: Rewriter) -> None:
+        for tensor, value in found.outputs:
+            settle(tensor, ArrayConstant(value.array()), edit)

@@ -1,0 +1,73 @@
+"""Integers that are not known but have an identity: the elements of partly known shapes.
+
+Equal symbols are equal numbers, whatever these are; nothing is proven by what a symbol is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+from graphopt.graph import Graph, Tensor
+
+
+class Symbol:
+    """An integer that only the run time knows. `least` is a lower bound, None when there is none.
+
+    `is_dimension` marks the size of one dimension of a tensor, which every integer type can hold.
+    """
+
+    __slots__ = ("is_dimension", "least")
+
+    def __init__(self, least: int | None = None, is_dimension: bool = False) -> None:
+        self.least = least
+        self.is_dimension = is_dimension
+
+
+# bool is an int here: comparisons of shapes are elements too
+Element = int | Symbol
+
+
+class Symbols:
+    """One Symbol for each equal expression: dimension names of one graph, and operations on symbols."""
+
+    def __init__(self) -> None:
+        self._interned: dict[Hashable, Symbol] = {}
+
+    def dimension(self, tensor: Tensor, axis: int) -> Element:
+        """The size of dimension `axis` of a tensor of known rank.
+
+        A dimension's name counts in its own graph only (and in the branches of an If): the names of a loop's body may
+        mean another number in each iteration.
+        """
+        assert tensor.shape is not None
+        dim = tensor.shape[axis]
+        if isinstance(dim, int):
+            return dim
+        key = (_scope(tensor.graph), dim) if dim is not None else (tensor, axis, "dimension")
+        return self._intern(key, 0, True)
+
+    def opaque(self, tensor: Tensor, position: int) -> Symbol:
+        """Element `position` of a tensor of which nothing is known."""
+        return self._intern((tensor, position), None, False)
+
+    def expression(self, op: str, operands: tuple[Element, ...], least: int | None = None) -> Symbol:
+        """`op` applied to `operands`; equal expressions are one symbol."""
+        return self._intern((op, *operands), least, False)
+
+    def _intern(self, key: Hashable, least: int | None, is_dimension: bool) -> Symbol:
+        symbol = self._interned.get(key)
+        if symbol is None:
+            symbol = self._interned[key] = Symbol(least, is_dimension)
+        return symbol
+
+
+def least_of(element: Element) -> int | None:
+    """A number that the element is never below."""
+    return element.least if isinstance(element, Symbol) else int(element)
+
+
+def _scope(graph: Graph) -> Graph:
+    """The graph in which the names of `graph`'s dimensions have one meaning."""
+    while graph.parent is not None and graph.parent.op == "If" and graph.parent.graph is not None:
+        graph = graph.parent.graph
+    return graph

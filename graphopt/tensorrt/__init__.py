@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graphopt.tensorrt.build import Engine, build_engine, default_shapes
-from graphopt.tensorrt.compare import EngineComparison, OutputComparison, compare
+from graphopt.tensorrt.comparison import EngineComparison, OutputComparison, compare
 from graphopt.tensorrt.facts import EngineFacts, LayerFacts, TensorFacts
 from graphopt.tensorrt.flavour import Flavour, installed_flavour, prepare_polygraphy
 from graphopt.tensorrt.parse import ParseReport, RefusedNode, check_parse

@@ -60,8 +60,7 @@ def build_engine(
     without one 8.9. Full TensorRT builds on a GPU for that GPU. `shapes` gives an input with dynamic dimensions one
     shape (`1x3x224x224`) or a range (min/opt/max with slashes); left out, the dimensions' names decide: a batch is 1
     to 8, a sequence 1 to 512 tuned for 128, an image 224 high and wide. DOUBLE inputs and outputs become FLOAT.
-    `timing_cache` is a file that keeps measured tactics between builds; without a GPU nothing is measured and it is
-    not used.
+    `timing_cache` is a file in which full TensorRT keeps measured tactics between builds; TensorRT-RTX keeps none.
 
     Raises EngineError when no TensorRT is installed, or it does not take the model or cannot build it; ModelError when
     the model cannot be read; ShapeError when a shape does not fit; SaveError when the plan cannot be written.
@@ -71,7 +70,7 @@ def build_engine(
     capabilities = choose_capabilities(parsed.trt, parsed.flavour, compute_capabilities, gpu)
     ranges = profile_for(parsed.network, shapes or {})
     start = time.perf_counter()
-    plan = _build(parsed, capabilities, ranges, None if gpu is None else timing_cache)
+    plan = _build(parsed, capabilities, ranges, timing_cache if parsed.flavour is FULL else None)
     engine = Engine(
         plan,
         parsed.flavour,

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from graphopt.errors import EngineError
+from graphopt.tensorrt.capability import Capability, choose_capabilities, parse_capability
+from graphopt.tensorrt.flavour import FULL, RTX
+
+TRT = SimpleNamespace(
+    __version__="1.7",
+    ComputeCapability=SimpleNamespace(__members__=dict.fromkeys(["CURRENT", "NONE", "SM89", "SM120"])),
+)
+
+
+@pytest.mark.parametrize(
+    ("spelling", "expected"),
+    [("8.9", (8, 9)), ("sm89", (8, 9)), ("SM_120", (12, 0)), ("12.1", (12, 1)), ((7, 5), (7, 5)), (" 8.6 ", (8, 6))],
+)
+def test_spellings(spelling: str | Capability, expected: Capability) -> None:
+    assert parse_capability(spelling) == expected
+
+
+@pytest.mark.parametrize("spelling", ["", "ada", "8", "8.9.1", "-8.9", "8,9"])
+def test_no_capability(spelling: str) -> None:
+    with pytest.raises(EngineError, match=r"write it like 8\.9"):
+        parse_capability(spelling)
+
+
+def test_rtx_builds_for_what_is_named_else_the_gpu_else_the_default() -> None:
+    assert choose_capabilities(TRT, RTX, ["12.0", "8.9", "sm89"], (8, 9)) == ((12, 0), (8, 9))
+    assert choose_capabilities(TRT, RTX, None, (12, 0)) == ((12, 0),)
+    assert choose_capabilities(TRT, RTX, None, None) == ((8, 9),)
+
+
+def test_rtx_never_builds_for_another_gpu_than_the_one_it_cannot_serve() -> None:
+    with pytest.raises(EngineError, match=r"does not build for compute capability 9\.0; name one of 8\.9, 12\.0"):
+        choose_capabilities(TRT, RTX, None, (9, 0))
+
+
+def test_full_tensorrt_needs_the_gpu_that_it_builds_for() -> None:
+    assert choose_capabilities(TRT, FULL, None, (9, 0)) == ((9, 0),)
+    assert choose_capabilities(TRT, FULL, ["9.0"], (9, 0)) == ((9, 0),)
+    with pytest.raises(EngineError, match="builds only on a machine with an NVIDIA GPU"):
+        choose_capabilities(TRT, FULL, ["8.9"], None)
+    with pytest.raises(EngineError, match="builds only for the GPU that is present"):
+        choose_capabilities(TRT, FULL, ["8.9"], (9, 0))

@@ -16,7 +16,7 @@ from graphopt.engine import Run, Source, run_pipeline
 from graphopt.errors import PipelineError
 from graphopt.graph import Model, export_model
 from graphopt.instruments import Instrument
-from graphopt.model import read_proto, save, to_proto
+from graphopt.model import read_proto, save, strict_problem, to_proto
 from graphopt.pipeline import Options, Pipeline, parse_pipeline, suggestion
 from graphopt.plugins import PRESETS, check_rule_names, find_passes
 from graphopt.report import Report
@@ -105,18 +105,15 @@ def optimize(
     def run(limit: int | None, excluded: frozenset[str]) -> Run:
         return run_pipeline(opened, steps, options, limit=limit, excluded=excluded, instruments=instruments)
 
-    if not verify:
-        done = run(None, frozenset())
-        return Result(done.model, lambda: build_report(name, opened.open(), done, steps, options, None))
-
     from graphopt.proof import prove
 
     how = proving or Proving()
-    proved = prove(run, lambda made: compare(opened, made.model, how))
-    return Result(
-        proved.run.model,
-        lambda: build_report(name, opened.open(), proved.run, steps, options, proved.verification, proved.withdrawn),
-    )
+
+    def check(made: Run) -> Verification:
+        return compare(opened, made.model, how) if verify else check_validity(opened, made.model)
+
+    proved = prove(run, check)
+    return Result(proved.run.model, lambda: build_report(name, opened.open(), proved, steps, options))
 
 
 def compare(source: Source, made: Model, how: Proving) -> Verification:
@@ -132,6 +129,25 @@ def compare(source: Source, made: Model, how: Proving) -> Verification:
         tolerance=how.tolerance or Tolerance(),
         custom_op_libraries=how.custom_op_libraries,
         shapes=source.shapes or None,
+    )
+
+
+def check_validity(source: Source, made: Model) -> Verification:
+    """What is checked when outputs are not compared: that the result is valid, shapes included, if the model was."""
+    from graphopt.verify import Verification
+
+    problem = strict_problem(made)
+    if problem is not None and strict_problem(source.open()) is not None:
+        problem = None  # its shapes contradicted each other before
+    open_point = "the outputs were not compared (verification was switched off)"
+    return Verification(
+        passed=problem is None,
+        checks=("checker",),
+        outputs=(),
+        samples=0,
+        how="the ONNX checker; the outputs were not compared",
+        problems=(problem,) if problem is not None else (),
+        not_checked=(open_point,),
     )
 
 

@@ -89,6 +89,15 @@ def check(proto: ModelProto) -> None:
         raise ModelError(f"the model is not valid ONNX: {first_sentence(error)}.") from None
 
 
+def strict_problem(model: Model) -> str | None:
+    """What onnx's strict check, shape inference included, says against the model; None when it is sound."""
+    try:
+        onnx.checker.check_model(skeleton(model), full_check=True)
+    except Exception as error:  # checker.ValidationError, InferenceError, and plain errors of the C++ side
+        return f"the result is not valid ONNX: {first_sentence(error)}"
+    return None
+
+
 def first_sentence(error: BaseException) -> str:
     """The first line of an error's text, printable and without its full stop."""
     lines = [line for line in str(error).strip().splitlines() if line.strip()] or [type(error).__name__]

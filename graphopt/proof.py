@@ -15,6 +15,8 @@ from graphopt.verify import Verification
 
 # After so many guilty rewrites the model is left as it came: something is wrong that no exclusion mends.
 MOST_WITHDRAWN = 16
+# A rule that is guilty at so many places is not applied at all any more.
+MOST_PLACES = 4
 
 Optimize = Callable[[int | None, frozenset[str]], Run]
 Check = Callable[[Run], Verification]
@@ -60,7 +62,8 @@ def prove(optimize: Optimize, check: Check) -> Proved:
             return Proved(untouched, check(untouched), tuple(withdrawn))
         guilty = find_guilty(optimize, check, excluded, run.log.applications)
         withdrawn.append(Withdrawn(guilty.rule, guilty.at, guilty.number, problem))
-        excluded |= {guilty.key}
+        places = sum(w.rule == guilty.rule for w in withdrawn)
+        excluded |= {guilty.key if places < MOST_PLACES else f"{guilty.rule}@*"}
 
 
 def find_guilty(

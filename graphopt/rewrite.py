@@ -131,8 +131,8 @@ class Log:
 class Rewriter:
     """The sole mutator of one model.
 
-    `limit` stops after that many applications (bisection); `excluded` holds keys (`rule@place`) that must not be
-    applied. `judges` see every change before it is accepted.
+    `limit` stops after that many applications (bisection); `excluded` holds keys (`rule@place`, or `rule@*`) that must
+    not be applied. `judges` see every change before it is accepted.
     """
 
     def __init__(
@@ -171,7 +171,7 @@ class Rewriter:
         if self.exhausted:
             self.log.stopped_at_limit = True
             return None
-        if f"{rule.name}@{label}" in self.excluded:
+        if not self.excluded.isdisjoint((f"{rule.name}@{label}", f"{rule.name}@*")):
             self.log.refuse(rule.name, "excluded: its result was wrong", root)
             return None
         self._begin(rule, root)
@@ -302,19 +302,21 @@ class Rewriter:
             if tensor is not None:
                 self._replaced.setdefault(tensor, tensor)
 
-    def replace_each(self, olds: Sequence[Node], new: Node) -> None:
+    def replace_each(self, olds: Sequence[Node | None], new: Node) -> None:
         """Puts `new` in the place of several nodes of one output each: output i of `new` is the result of `olds[i]`.
 
-        The tensors of `olds` are kept, names included, and `olds` are erased.
+        The tensors of `olds` are kept, names included, and `olds` are erased. Where `olds[i]` is None, output i of
+        `new` keeps its own tensor.
         """
-        kept = tuple(old.result for old in olds)
-        for old, spare in zip(olds, new.outputs, strict=True):
+        kept = tuple(fresh if old is None else old.result for old, fresh in zip(olds, new.outputs, strict=True))
+        for old, fresh in zip(olds, new.outputs, strict=True):
+            if old is None:
+                continue
             self._erase(old)
-            if spare is not None:
-                self._refine(old.result, spare)
+            self._replaced.setdefault(old.result, old.result)
+            if fresh is not None:
+                self._refine(old.result, fresh)
         self._journal.set_outputs(new, kept)
-        for tensor in kept:
-            self._replaced.setdefault(tensor, tensor)
 
     def forward(self, old: Tensor, new: Tensor) -> None:
         """Makes all that reads `old` read `new`; where `old` is a graph output its name goes to `new`.

@@ -10,9 +10,8 @@ from graphopt.engine import Run
 from graphopt.graph import Model
 from graphopt.instruments import PassRecord
 from graphopt.pipeline import Options, Pipeline
-from graphopt.proof import Withdrawn
+from graphopt.proof import Proved
 from graphopt.report.report import PassSummary, Refusal, Report, RuleCount, Size
-from graphopt.verify import Verification
 from graphopt.version import VERSION
 
 MOST_PLACES = 5
@@ -21,13 +20,12 @@ MOST_PLACES = 5
 def build_report(
     name: str,
     original: Model,
-    run: Run,
+    proved: Proved,
     pipeline: Pipeline,
     options: Options,
-    verification: Verification | None,
-    withdrawn: tuple[Withdrawn, ...] = (),
 ) -> Report:
-    """The report of `run`, which optimized `original`."""
+    """The report of a proved run, which optimized `original`."""
+    run = proved.run
     return Report(
         model=name,
         version=VERSION,
@@ -39,8 +37,8 @@ def build_report(
         passes=tuple(_summary(r) for r in run.records),
         refusals=_refusals(run),
         decisions=tuple(run.decisions),
-        withdrawn=withdrawn,
-        verification=dataclasses.asdict(verification) if verification is not None else None,
+        withdrawn=proved.withdrawn,
+        verification=dataclasses.asdict(proved.verification),
     )
 
 

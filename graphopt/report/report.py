@@ -56,7 +56,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Report:
-    """What `optimize` did. `verification` is None when it was switched off."""
+    """What `optimize` did. `verification` says what was checked, and what was not."""
 
     model: str
     version: str
@@ -69,7 +69,7 @@ class Report:
     refusals: tuple[Refusal, ...]
     decisions: tuple[Decision, ...]
     withdrawn: tuple[Withdrawn, ...]
-    verification: dict[str, Any] | None
+    verification: dict[str, Any]
     engine: dict[str, Any] | None = None
 
     @property

@@ -91,9 +91,10 @@ def _refusals(refusals: tuple[Refusal, ...]) -> Table:
 
 
 def _proof(report: Report) -> Text:
-    if report.verification is None:
-        return Text("not verified: --no-verify was given", style="yellow")
-    return Text(f"verified: {printable(str(report.verification.get('how', '')), 400)}", style="green")
+    compared = "outputs" in report.verification["checks"]
+    lines = [f"{'verified' if compared else 'NOT verified'}: {printable(str(report.verification['how']), 400)}"]
+    lines += [f"not checked: {printable(str(point), 300)}" for point in report.verification["not_checked"]]
+    return Text("\n".join(lines), style="green" if compared else "yellow")
 
 
 def render_verification(found: Verification) -> RenderableType:

@@ -6,6 +6,7 @@ import argparse
 import os
 import secrets
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -14,7 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from rich.console import Console
 from rich.table import Table
 
-from tests.fuzz import found
+from tests.fuzz import found, harvest
 from tests.fuzz.campaign import Campaign, Tally
 
 console = Console(highlight=False)
@@ -63,11 +64,16 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="the same seed draws the same models")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--found", type=Path, default=found.FOLDER, help="where failures are saved")
+    parser.add_argument("--seconds", type=float, help="instead of --minutes")
     given = parser.parse_args()
+    seconds = given.seconds or given.minutes * 60
     seed = secrets.randbelow(1 << 32) if given.seed is None else given.seed
     start = time.monotonic()
     show = _Progress(5.0 if console.is_terminal else 30.0)
-    tally = Campaign(seed, given.jobs, given.minutes * 60, given.models, given.found, show).run()
+    with tempfile.TemporaryDirectory(prefix="fuzz-graphs-") as folder:
+        graphs = Path(folder)
+        console.print(f"{harvest.harvest(graphs)} graphs harvested from the tests of rules")
+        tally = Campaign(seed, given.jobs, seconds, given.models, given.found, graphs, show).run()
     summary(tally, time.monotonic() - start, seed)
     return 1 if tally.failures else 0
 

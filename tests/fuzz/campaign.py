@@ -54,13 +54,14 @@ class _Worker:
 
 @dataclass
 class Campaign:
-    """Runs until `seconds` are over or `models` are examined. Failures go to `folder`."""
+    """Runs until the time is over or enough models are examined; what fails goes to `folder`, `graphs` is harvested."""
 
     seed: int
     jobs: int
     seconds: float
     models: int | None
     folder: Path
+    graphs: Path
     show: Callable[[Tally], None]
 
     def run(self) -> Tally:
@@ -87,7 +88,7 @@ class Campaign:
         scratch = Path(tempfile.mkdtemp(dir=base))
         ours, theirs = multiprocessing.get_context("spawn").Pipe()
         process = multiprocessing.get_context("spawn").Process(
-            target=work, args=(theirs, self.seed, first, self.jobs, scratch), daemon=True
+            target=work, args=(theirs, self.seed, first, self.jobs, scratch, self.graphs), daemon=True
         )
         process.start()
         theirs.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,15 @@ USUAL = {"float16": 4e-3, "bfloat16": 3e-2, "float32": 4e-6, "float64": 1e-14}
 FACTOR = 16.0
 
 
-def differs(expected: Sequence[Array], given: Sequence[Array], names: Sequence[str], exact: bool) -> str | None:
+class Exact(Enum):
+    """How equal two tensors have to be at first sight: bit for bit, up to the sign of zeros, or up to rounding."""
+
+    BITS = "bits"
+    VALUES = "values"
+    NO = "no"
+
+
+def differs(expected: Sequence[Array], given: Sequence[Array], names: Sequence[str], exact: Exact) -> str | None:
     """What is different, in words; None when all outputs are equal up to the usual rounding (or bit for bit)."""
     for name, one, other in zip(names, expected, given, strict=True):
         if one.dtype != other.dtype or one.shape != other.shape:
@@ -44,7 +53,7 @@ def differs_beyond(
                 continue
             moved, jumped = _moved(one, run[at])
             room, unstable = np.maximum(room, moved), unstable | jumped
-        wrong = _wrong(one, other, room * FACTOR, exact=False) & ~unstable
+        wrong = _wrong(one, other, room * FACTOR, Exact.NO) & ~unstable
         if wrong.any():
             return f"{name!r}: {_words(one, other, wrong)}; shaken by rounding it moves {room[wrong].max():.3g} at most"
     return None
@@ -65,13 +74,14 @@ def _moved(one: Array, other: Array) -> tuple[Array, Array]:
     return moved, jumped
 
 
-def _wrong(one: Array, other: Array, room: Array, exact: bool) -> Array:
+def _wrong(one: Array, other: Array, room: Array, exact: Exact) -> Array:
     if not _is_float(one):
         return np.asarray(one != other)
     a, b = one.astype(np.float64), other.astype(np.float64)
     moved, jumped = _moved(one, other)
-    if exact:  # the sign of a zero counts, the payload of a NaN does not
-        return jumped | (moved > 0) | ((np.signbit(a) != np.signbit(b)) & ~np.isnan(a))
+    if exact is not Exact.NO:  # the payload of a NaN does not count
+        signs = (np.signbit(a) != np.signbit(b)) & ~np.isnan(a) & (exact is Exact.BITS)
+        return jumped | (moved > 0) | signs
     finite = np.abs(a[np.isfinite(a)])
     usual = USUAL[one.dtype.name] * (finite.max() if finite.size else 1.0)
     return np.asarray(jumped | (moved > usual + room))

@@ -13,7 +13,7 @@ import pytest
 from onnx import ModelProto, numpy_helper
 
 from tests.fuzz import found, generate, oracle, worker
-from tests.fuzz.compare import differs, differs_beyond
+from tests.fuzz.compare import Exact, differs, differs_beyond
 from tests.fuzz.inputs import feeds
 from tests.support.models import model
 
@@ -132,16 +132,17 @@ def test_a_failure_comes_back_from_its_files(tmp_path: Path) -> None:
     assert "because" in back.reason
 
 
-def _differ(one: list[float], other: list[float], exact: bool = False) -> bool:
+def _differ(one: list[float], other: list[float], exact: Exact = Exact.NO) -> bool:
     return differs([np.array(one, np.float32)], [np.array(other, np.float32)], ["y"], exact) is not None
 
 
 def test_what_counts_as_equal() -> None:
     nan, inf = float("nan"), float("inf")
     assert not _differ([1.0, nan, inf, -inf], [1.0000001, nan, inf, -inf])
-    assert _differ([1.0], [1.0000001], exact=True)
-    assert _differ([0.0], [-0.0], exact=True)
-    assert not _differ([0.0], [-0.0])
+    assert _differ([1.0], [1.0000001], exact=Exact.BITS)
+    assert _differ([0.0], [-0.0], exact=Exact.BITS)
+    assert not _differ([0.0], [-0.0], exact=Exact.VALUES)
+    assert _differ([1.0], [1.0000001], exact=Exact.VALUES)
     assert _differ([1.0, 2.0], [1.0, 2.001])
     assert _differ([1.0], [nan])
     assert _differ([inf], [-inf])

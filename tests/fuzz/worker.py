@@ -16,6 +16,7 @@ from tests.fuzz.inputs import Feeds, feeds
 from tests.fuzz.models import Case, cases
 from tests.fuzz.oracle import Failure, Outcome, Setting, examine, guilty
 from tests.fuzz.reduce import reduce
+from tests.fuzz.seeds import register
 
 SHRINK_SECONDS = 20.0
 _MOST_OF_A_KEY = 2  # failures of one key that are shrunk by one worker; the others are counted
@@ -25,12 +26,13 @@ class _FoundError(Exception):
     pass
 
 
-def work(connection: Connection, seed: int, first: int, step: int, scratch: Path) -> None:
+def work(connection: Connection, seed: int, first: int, step: int, scratch: Path, graphs: Path) -> None:
     """Examines the cases first, first + step, ... until the connection closes.
 
     Sends ("begin", number), then ("done", number, outcome, names of snippets), and ("shrinking", number) before and
     ("failure", number, failure, model bytes, inputs) after each shrinking.
     """
+    register(graphs)
     seen: dict[str, int] = {}
     latest: list[tuple[Case, Outcome]] = []
 
@@ -51,7 +53,7 @@ def work(connection: Connection, seed: int, first: int, step: int, scratch: Path
             draw(number)
             for case, outcome in latest:
                 connection.send(("done", number, outcome, case.snippets))
-                for failure in outcome.failures:
+                for failure in {f.key: f for f in reversed(outcome.failures)}.values():
                     _report(connection, seed, number, case, failure, seen)
             number += step
 
@@ -60,9 +62,10 @@ def _report(connection: Connection, seed: int, number: int, case: Case, failure:
     if seen.get(failure.key, 0) >= _MOST_OF_A_KEY:
         return
     connection.send(("shrinking", number))
-    inputs = feeds(case)
+    inputs, key = feeds(case), failure.key
     failure = blamed(case.model, inputs, failure)
-    seen[failure.key] = seen.get(failure.key, 0) + 1
+    for each in {key, failure.key}:
+        seen[each] = seen.get(each, 0) + 1
     if seen[failure.key] > _MOST_OF_A_KEY:
         return
     model, inputs = shrink(seed, number, case, failure)

@@ -1,0 +1,116 @@
+"""Harvested graphs as snippets: one for each rule, which puts one of the rule's graphs behind a tensor."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+import onnx
+from onnx import GraphProto, ModelProto
+
+from tests.fuzz.builder import Builder, RejectedError, Tensor
+from tests.fuzz.draw import Draw
+from tests.fuzz.registry import ANY, SNIPPETS, Made, Snippet
+
+WEIGHT = 10
+_UNKNOWN_SIZE = 2
+
+
+def register(folder: Path) -> list[int]:
+    """A snippet for each rule that has graphs in the folder; returns the opsets of the graphs, once for each."""
+    by_rule: dict[tuple[str, int], list[ModelProto]] = defaultdict(list)
+    for path in sorted(folder.glob("*.onnx")):
+        proto = onnx.load(path)
+        opset = next((entry.version for entry in proto.opset_import if entry.domain == ""), 0)
+        if len(proto.opset_import) == 1 and opset >= 7:
+            by_rule[path.name.split("__")[0], opset].append(proto)
+    for (rule, opset), protos in by_rule.items():
+        name = f"graphs of {rule} ({opset})"
+        SNIPPETS[name] = Snippet(name, WEIGHT, ANY, opset, opset + 1, (rule,), _grafting(protos))
+    return [opset for _, opset in by_rule]
+
+
+def _grafting(protos: list[ModelProto]) -> Made:
+    def graft(d: Draw, b: Builder, x: Tensor) -> Made:
+        if b.shared.ir_version < 4:
+            return None
+        return _graft(d, b, d.choice(protos))
+
+    return graft
+
+
+def _graft(d: Draw, b: Builder, proto: ModelProto) -> list[Tensor]:
+    """The graph's nodes under fresh names; its inputs are tensors of the pool where type and shape fit."""
+    names: dict[str, str] = {}
+    given = {init.name for init in proto.graph.initializer}
+    for info in proto.graph.input:
+        if info.name not in given:
+            names[info.name] = _source(d, b, info).name
+    for init in proto.graph.initializer:
+        names[init.name] = b.fresh(init.name)
+        copy = onnx.TensorProto()
+        copy.CopyFrom(init)
+        copy.name = names[init.name]
+        b.initializers.append(copy)
+    for node in proto.graph.node:
+        b.nodes.append(_renamed(b, node, names))
+    types = {info.name: info for info in _inferred(proto).output}
+    return [_tensor(names[output.name], types[output.name]) for output in proto.graph.output]
+
+
+def _inferred(proto: ModelProto) -> GraphProto:
+    """Types with every unknown dimension of an input set to one number."""
+    copy = ModelProto()
+    copy.CopyFrom(proto)
+    for info in copy.graph.input:
+        for dim in info.type.tensor_type.shape.dim:
+            if not dim.HasField("dim_value"):
+                dim.dim_value = _UNKNOWN_SIZE
+    for info in copy.graph.output:
+        info.type.tensor_type.ClearField("shape")
+    return onnx.shape_inference.infer_shapes(copy, data_prop=True).graph
+
+
+def _source(d: Draw, b: Builder, info: onnx.ValueInfoProto) -> Tensor:
+    kind = info.type.tensor_type
+    shape = tuple(dim.dim_value if dim.HasField("dim_value") else _UNKNOWN_SIZE for dim in kind.shape.dim)
+    fitting = [t for t in b.pool if t.dtype == kind.elem_type and t.shape == shape]
+    if fitting and d.chance(60):
+        return d.choice(fitting)
+    if not kind.HasField("shape") or not kind.elem_type:
+        raise RejectedError("an input without a type")
+    tensor = b.input(kind.elem_type, shape, (0, 1))
+    b.pool.append(tensor)
+    return tensor
+
+
+def _tensor(name: str, info: onnx.ValueInfoProto) -> Tensor:
+    kind = info.type.tensor_type
+    if not kind.HasField("shape") or any(not dim.HasField("dim_value") for dim in kind.shape.dim):
+        raise RejectedError("an output without a known shape")
+    return Tensor(name, kind.elem_type, tuple(dim.dim_value for dim in kind.shape.dim))
+
+
+def _renamed(b: Builder, node: onnx.NodeProto, names: dict[str, str]) -> onnx.NodeProto:
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    for at, name in enumerate(node.input):
+        copy.input[at] = names.get(name, name)
+    for attribute in copy.attribute:
+        if attribute.HasField("g"):
+            _rename_body(b, attribute.g, dict(names))
+    for at, name in enumerate(node.output):
+        if name:
+            names[name] = copy.output[at] = b.fresh(name)
+    copy.name = b.shared.names.node(node.op_type, copy.output[0])
+    return copy
+
+
+def _rename_body(b: Builder, graph: GraphProto, names: dict[str, str]) -> None:
+    for message in [*graph.input, *graph.initializer]:
+        names[message.name] = message.name = b.fresh(message.name)
+    nodes = [_renamed(b, node, names) for node in graph.node]
+    del graph.node[:], graph.value_info[:]
+    graph.node.extend(nodes)
+    for output in graph.output:
+        output.name = names.get(output.name, output.name)

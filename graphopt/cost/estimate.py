@@ -19,8 +19,9 @@ from graphopt.cost.setting import Setting
 from graphopt.cost.view import Now, View
 from graphopt.graph import Node
 
-TILE_ROWS = 128
-TILE_COLUMNS = 64
+# tiles that libraries choose from, rows by columns, and what each reaches of the best one's rate: smaller ones read
+# their operands more often
+TILES = ((128, 128, 1.0), (128, 64, 0.9), (64, 64, 0.75), (64, 32, 0.55), (32, 32, 0.4))
 TILE_DEPTH = 256
 # what good kernels reach of the peak rates
 MATRIX_SHARE = 0.5
@@ -108,14 +109,17 @@ def _arithmetic(work: Work, dtype: int | None, device: Device) -> float:
 
 
 def _product_seconds(product: Product, dtype: int | None, device: Device) -> float:
-    """Tiles of the result, cut along the inner dimension too, in waves over the multiprocessors."""
+    """Tiles of the result, cut along the inner dimension too, in waves over the multiprocessors; by the best tile."""
     rate = device.matrix_rate(dtype) * MATRIX_SHARE
     if device.is_cpu:
         return product.flops / rate
     depth = min(TILE_DEPTH, max(product.inner, 16))
-    tiles = product.count * math.ceil(product.rows / TILE_ROWS) * math.ceil(product.columns / TILE_COLUMNS)
-    waves = math.ceil(tiles * math.ceil(product.inner / depth) / device.units)
-    return waves * 2.0 * TILE_ROWS * TILE_COLUMNS * depth / (rate / device.units)
+    cuts = product.count * math.ceil(product.inner / depth)
+    return min(
+        math.ceil(cuts * math.ceil(product.rows / rows) * math.ceil(product.columns / columns) / device.units)
+        * (2.0 * rows * columns * depth * device.units / (rate * share))
+        for rows, columns, share in TILES
+    )
 
 
 def _traffic(work: Work, device: Device) -> float:

@@ -12,7 +12,18 @@ from collections.abc import Iterable, Sequence
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, ValueInfoProto, defs, shape_inference
 
-from graphopt.graph import Graph, Model, Node, Shape, Tensor, export_model, node_proto, value_info
+from graphopt.graph import (
+    ArrayConstant,
+    Graph,
+    Model,
+    Node,
+    ProtoConstant,
+    Shape,
+    Tensor,
+    export_model,
+    node_proto,
+    value_info,
+)
 from graphopt.graph.exporter import as_dim, inline_initializer
 
 # A constant up to this many bytes goes into the skeleton: it may be a shape, an axis, a pad.
@@ -26,7 +37,12 @@ def skeleton(model: Model) -> ModelProto:
     def write(tensor: Tensor) -> TensorProto | None:
         assert tensor.constant is not None
         if tensor.constant.nbytes <= SKELETON_BYTES or tensor.name in hoisted or tensor.graph.parent is not None:
-            return inline_initializer(tensor)
+            is_external = isinstance(tensor.constant, ProtoConstant) and tensor.constant.is_external
+            return (
+                ArrayConstant(tensor.constant.array()).to_proto(tensor.name)
+                if is_external
+                else inline_initializer(tensor)
+            )
         info = value_info(tensor)
         assert info is not None
         hoisted[tensor.name] = info

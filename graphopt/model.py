@@ -82,7 +82,11 @@ def _check_tensor(constant: ProtoConstant) -> None:
 
 
 def check(proto: ModelProto) -> None:
-    """Runs the ONNX checker. Raises ModelError with its first sentence."""
+    """Runs the ONNX checker. Raises ModelError with its first sentence, or for an opset that onnx does not know yet."""
+    newest = onnx.defs.onnx_opset_version()
+    for opset in proto.opset_import:
+        if opset.domain in ("", "ai.onnx") and opset.version > newest:
+            raise ModelError(f"the model uses opset {opset.version}, but the newest known is {newest}; update onnx.")
     try:
         onnx.checker.check_model(proto)
     except Exception as error:  # checker.ValidationError, and plain errors of the C++ side

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from graphopt.engine import Run
+from graphopt.errors import VerificationError
 from graphopt.rewrite import Application
 from graphopt.verify import Verification
 
@@ -46,7 +47,8 @@ def prove(optimize: Optimize, check: Check) -> Proved:
     """Runs `optimize` and takes guilty rewrites back until `check` passes.
 
     `optimize(limit, excluded)` runs the pipeline over a fresh import; limit 0 gives the untouched model, which `check`
-    accepts. Raises what `check` raises (ExecutionError when the model cannot be executed).
+    accepts. Raises what `check` raises (ExecutionError when the model cannot be executed), and VerificationError when
+    the untouched model does not match itself.
     """
     withdrawn: list[Withdrawn] = []
     excluded: frozenset[str] = frozenset()
@@ -59,7 +61,13 @@ def prove(optimize: Optimize, check: Check) -> Proved:
         count = len(run.log.applications)
         if not count or len(withdrawn) >= MOST_WITHDRAWN:
             untouched = optimize(0, excluded)
-            return Proved(untouched, check(untouched), tuple(withdrawn))
+            verification = check(untouched)
+            if not verification.passed:
+                raise VerificationError(
+                    f"even the untouched model does not match itself ({problem}); optimize it with --no-verify, "
+                    "or give inputs on which it is stable with --inputs."
+                )
+            return Proved(untouched, verification, tuple(withdrawn))
         guilty = find_guilty(optimize, check, excluded, run.log.applications)
         withdrawn.append(Withdrawn(guilty.rule, guilty.at, guilty.number, problem))
         places = sum(w.rule == guilty.rule for w in withdrawn)

@@ -14,6 +14,8 @@ from graphopt_passes.vertical.fold_after import (
     FoldShiftIntoConv,
     FoldShiftIntoMatmul,
 )
+from graphopt_passes.vertical.fold_before import FoldAffineBeforeConv, FoldAffineBeforeMatmul
+from graphopt_passes.vertical.gemm import FoldTransposeIntoGemm, FoldTransposeIntoMatmul, MatmulAddToGemm
 
 
 @dataclass(frozen=True)
@@ -28,4 +30,9 @@ class FuseVertical(Pass):
         FoldBatchNormIntoMatmul(),
         FoldScaleIntoMatmul(),
         FoldShiftIntoMatmul(),
+        FoldAffineBeforeConv(),
+        FoldAffineBeforeMatmul(),
+        FoldTransposeIntoGemm(),
+        FoldTransposeIntoMatmul(),
+        MatmulAddToGemm(),
     )

@@ -20,21 +20,13 @@ from graphopt_passes.vertical.fold_after import (
     FoldShiftIntoConv,
     FoldShiftIntoMatmul,
 )
-from tests.support.models import Arrays, model
+from tests.passes.vertical.weights import normal, statistics, used
+from tests.support.models import model
 from tests.support.rewrites import apply, check_numbers, check_rewrite, check_untouched
 
 CONV_RULES = (FoldBatchNormIntoConv(), FoldScaleIntoConv(), FoldShiftIntoConv())
 MATMUL_RULES = (FoldBatchNormIntoMatmul(), FoldScaleIntoMatmul(), FoldShiftIntoMatmul())
 ALL_RULES = (*CONV_RULES, *MATMUL_RULES)
-
-
-def normal(*shape: int, seed: int = 0, dtype: Any = np.float32) -> np.ndarray[Any, Any]:
-    return np.random.default_rng([seed, *shape]).standard_normal(shape).astype(dtype)
-
-
-def statistics(channels: int, dtype: Any = np.float32) -> dict[str, np.ndarray[Any, Any]]:
-    g, b, m, v = (normal(channels, seed=i) for i in range(4))
-    return {"g": g.astype(dtype), "b": b.astype(dtype), "m": m.astype(dtype), "v": (v * v + 0.5).astype(dtype)}
 
 
 CONV = {"w": normal(6, 4, 3, 3), "wb": normal(6)}
@@ -158,12 +150,6 @@ def test_two_dimensional_products(linear: str, operators: list[str]) -> None:
     text = f"""g (float[3,5] x) => (float[N,C] y) {{
                  c = {linear} n = BatchNormalization(c, g, b, m, v) k = Mul(s, n) l = Add(k, t) y = Sub(t, l) }}"""
     check_rewrite(MATMUL_RULES, model(text, used(weights, text)), operators, applied=4)
-
-
-def used(weights: Arrays, text: str) -> dict[str, np.ndarray[Any, Any]]:
-    """The weights that the text names."""
-    words = set("".join(c if c.isalnum() else " " for c in text).split())
-    return {k: v for k, v in weights.items() if k in words}
 
 
 @pytest.mark.parametrize(

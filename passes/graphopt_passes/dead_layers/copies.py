@@ -6,6 +6,7 @@ from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor
 from graphopt.rewrite import NoMatch
 from graphopt_passes.common.arguments import Ints, ints_argument
+from graphopt_passes.common.pure import is_inference_dropout
 from graphopt_passes.dead_layers.wires import NoOp, returned
 
 
@@ -21,9 +22,8 @@ class DropIdentity(NoOp):
 class DropDropout(NoOp):
     """Dropout(x) = x at inference, or with ratio 0.
 
-    Opset 1 and 6: where `is_test` is 1. 7 and 10: always, they have no training form. 12 on: where `training_mode` is
-    absent or constant false, or `ratio` is constant 0 (ONNX, operator Dropout). Exact. A mask that is read is made
-    constant by `DropoutMaskIsTrue` first.
+    See `is_inference_dropout` for the conditions of each opset. Opset 1 on. Exact. A mask that is read is made constant
+    by `DropoutMaskIsTrue` first.
     """
 
     roots = ("Dropout",)
@@ -32,20 +32,6 @@ class DropDropout(NoOp):
         if not is_inference_dropout(node, facts):
             return NoMatch("it may drop elements at run time", node)
         return returned(node.input(0), node)
-
-
-def is_inference_dropout(node: Node, facts: Facts) -> bool:
-    """Whether a Dropout surely keeps every element."""
-    opset = facts.opset(node)
-    if opset < 7:
-        return node.int_attr("is_test", 0) == 1
-    if opset < 12:
-        return True
-    training = node.input(2)
-    if training is None or facts.scalar(training) is False:
-        return True
-    ratio = node.input(1)
-    return ratio is not None and facts.scalar(ratio) == 0
 
 
 class DropCastToSameType(NoOp):

@@ -9,7 +9,7 @@ import numpy as np
 from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor
 from graphopt.rewrite import NoMatch, Refused, Rewriter, Rule
-from graphopt_passes.dead_layers.copies import is_inference_dropout
+from graphopt_passes.common.pure import is_inference_dropout
 
 # a mask up to this many elements (one byte each) becomes an initializer, a larger one is computed
 _STORED_ELEMENTS = 1 << 16

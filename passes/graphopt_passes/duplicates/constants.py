@@ -1,0 +1,121 @@
+"""Constants of equal content: one is kept."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+import numpy as np
+from onnx import TensorProto
+
+from graphopt.facts import SMALL_BYTES, Facts
+from graphopt.graph import Constant, Graph, LazyConstant, Node, ProtoConstant, SparseConstant, Tensor
+from graphopt.rewrite import ANY, NoMatch, Rewriter, Rule
+
+
+class ConstantIndex:
+    """The constants seen so far by content. A content is read only when another constant has its dtype and shape."""
+
+    def __init__(self) -> None:
+        self._alone: dict[tuple[int, tuple[int, ...]], Tensor] = {}
+        self._by_content: dict[Hashable, dict[Graph, Tensor]] = {}
+        self._contents: dict[Constant, Hashable] = {}
+
+    def equal_to(self, tensor: Tensor) -> Tensor | None:
+        """A constant of equal content that `tensor`'s graph sees, not `tensor` itself; else notes `tensor`."""
+        constant = tensor.constant
+        assert constant is not None
+        kind = (constant.dtype, constant.shape)
+        first = self._alone.setdefault(kind, tensor)
+        if first is tensor:
+            return None
+        self._note(first)
+        return self._note(tensor)
+
+    def _note(self, tensor: Tensor) -> Tensor | None:
+        content = self._content(tensor)
+        if content is None:
+            return None
+        known = self._by_content.setdefault(content, {})
+        graph: Graph | None = tensor.graph
+        while graph is not None:
+            other = known.get(graph)
+            if other is tensor:
+                return None
+            if other is not None and _is_there(other) and self._content(other) == content:
+                return other
+            graph = graph.parent.graph if graph.parent is not None else None
+        known[tensor.graph] = tensor
+        return None
+
+    def _content(self, tensor: Tensor) -> Hashable | None:
+        constant = tensor.constant
+        if constant is None:
+            return None
+        if constant not in self._contents:
+            self._contents[constant] = content_of(constant)
+        return self._contents[constant]
+
+
+def _is_there(tensor: Tensor) -> bool:
+    """Whether the tensor is still made: an initializer, or a Constant node's result."""
+    return tensor in tensor.graph.initializers or tensor.producer is not None
+
+
+def content_of(constant: Constant) -> Hashable | None:
+    """What equal constants have in common, bit for bit; None when that cannot be told without reading a big file.
+
+    Small constants and those in the model's protobuf: a digest of their bytes. External ones: their place in the file.
+    A large constant that a rewrite will compute is equal to none.
+    """
+    kind = (constant.dtype, constant.shape)
+    if isinstance(constant, SparseConstant):
+        return None
+    if constant.nbytes > SMALL_BYTES:
+        if isinstance(constant, LazyConstant):
+            return None
+        if isinstance(constant, ProtoConstant) and constant.is_external:
+            entries = {entry.key: entry.value for entry in constant.proto.external_data}
+            return (*kind, entries.get("location"), entries.get("offset", "0"))
+    if constant.dtype == TensorProto.STRING:
+        return (*kind, tuple(str(s) if isinstance(s, str) else bytes(s) for s in constant.array().reshape(-1)))
+    data = np.ascontiguousarray(constant.array())
+    return (*kind, hashlib.blake2b(data.tobytes(), digest_size=32).digest())
+
+
+@dataclass(frozen=True)
+class EqualConstants:
+    """Pairs of a constant and the equal one that its readers may read."""
+
+    node: Node
+    pairs: tuple[tuple[Tensor, Tensor], ...]
+
+
+class ShareEqualConstants(Rule[EqualConstants]):
+    """Constants of the same dtype, shape and bits are one; a body's constant may be an outer graph's.
+
+    Not where the duplicate is a graph output. Large external weights are compared by their place in the file, and not
+    read. −0.0 is not 0.0. Exact.
+    """
+
+    roots = (ANY,)
+
+    def match(self, node: Node, facts: Facts) -> EqualConstants | NoMatch:
+        index = facts.shared(ConstantIndex)
+        pairs: dict[Tensor, Tensor] = {}
+        for tensor in node.inputs:
+            if tensor is None or tensor.constant is None or tensor.is_output:
+                continue
+            other = index.equal_to(tensor)
+            if other is not None and facts.can_forward(tensor, other):
+                pairs[tensor] = other
+        if not pairs:
+            return NoMatch("no other constant equals one that it reads", node)
+        return EqualConstants(node, tuple(pairs.items()))
+
+    def rewrite(self, found: EqualConstants, edit: Rewriter) -> None:
+        for tensor, other in found.pairs:
+            edit.forward(tensor, other)
+            if tensor in tensor.graph.initializers:
+                edit.drop_initializer(tensor)

@@ -12,7 +12,7 @@ from graphopt.errors import EngineError
 from graphopt.external import printable
 from graphopt.tensorrt.flavour import FULL, Flavour, load_tensorrt
 from graphopt.tensorrt.record import Record, logger_for, plain_reason
-from graphopt.tensorrt.source import Source, open_source
+from graphopt.tensorrt.source import open_source
 
 _NO_BRACES = str.maketrans("{}", "()")
 _NAMED = 3  # refused nodes that one sentence names
@@ -36,7 +36,11 @@ class RefusedNode:
 
 @dataclass(frozen=True)
 class ParseReport:
-    """What the ONNX parser of TensorRT (`parser`: its name and version) says to a model."""
+    """What the ONNX parser of TensorRT (`parser`: its name and version) says to a model.
+
+    `refused` has every node whose operator, types or attributes the parser does not take. Where it fails only when it
+    infers shapes, it stops at the first such node, so later ones may be missing.
+    """
 
     parser: str
     refused: tuple[RefusedNode, ...]
@@ -99,7 +103,7 @@ def _asked(model: onnx.ModelProto | str | os.PathLike[str]) -> tuple[ParsedModel
     if not refused:
         is_accepted, data = source.feed(parsed.parser)
         parsed = replace(parsed, data=data)
-        refused = () if is_accepted else _refused_nodes(parsed, source)
+        refused = () if is_accepted else _refused_nodes(parsed)
     return parsed, ParseReport(f"{flavour.title} {trt.__version__}", refused)
 
 
@@ -116,23 +120,14 @@ def _empty(trt: Any, flavour: Flavour) -> ParsedModel:
     return ParsedModel(trt, flavour, builder, network, trt.OnnxParser(network, logger), None, record)
 
 
-def _refused_nodes(parsed: ParsedModel, source: Source) -> tuple[RefusedNode, ...]:
-    """What stopped the parser, then what a scan of the whole model finds beside it."""
-    found = _errors(parsed)
-    data = source.to_bytes()
-    if data is not None:
-        scan = _empty(parsed.trt, parsed.flavour)
-        if not scan.parser.supports_model_v2(data, None if source.path is None else str(source.path)):
-            found += _errors(scan)
-    unique = tuple(dict.fromkeys(found))
-    return unique or (RefusedNode(-1, "", "", parsed.record.last_error() or "it gives no reason"),)
-
-
-def _errors(parsed: ParsedModel) -> list[RefusedNode]:
-    errors = [parsed.parser.get_error(index) for index in range(parsed.parser.num_errors)]
-    return [
-        RefusedNode(error.node(), error.node_name(), error.node_operator(), _reason(parsed, error)) for error in errors
-    ]
+def _refused_nodes(parsed: ParsedModel) -> tuple[RefusedNode, ...]:
+    """The parser's errors, one a node. `supports_model_v2` makes the same list, so it is not asked as well."""
+    reasons: dict[tuple[int, str, str], dict[str, None]] = {}
+    for error in map(parsed.parser.get_error, range(parsed.parser.num_errors)):
+        node = (error.node(), error.node_name(), error.node_operator())
+        reasons.setdefault(node, {})[_reason(parsed, error)] = None
+    found = tuple(RefusedNode(*node, "; ".join(texts)) for node, texts in reasons.items())
+    return found or (RefusedNode(-1, "", "", parsed.record.last_error() or "it gives no reason"),)
 
 
 def _reason(parsed: ParsedModel, error: Any) -> str:

@@ -106,6 +106,15 @@ def test_weights_beyond_one_message_reach_the_engine(monkeypatch: pytest.MonkeyP
     assert net.SerializeToString(deterministic=True) == before
 
 
+def test_only_big_weights_travel_outside_the_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = small_net()  # `w` has 432 bytes, `v` 64
+    monkeypatch.setattr(source, "_BIG", 100)
+    thin, weights = source._without_weights(net)
+    assert [tensor.name for tensor in weights] == ["w"]
+    assert {tensor.name: len(tensor.raw_data) for tensor in thin.graph.initializer} == {"w": 0, "v": 64}
+    assert list(thin.graph.node) == list(net.graph.node)
+
+
 def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
     net = model(
         "g (int64[2,4] i) => (double[2,4] y) <int64 k = {5000000000}> {\n"

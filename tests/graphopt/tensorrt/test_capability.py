@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import ctypes
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from graphopt.errors import EngineError
-from graphopt.tensorrt.capability import Capability, choose_capabilities, parse_capability
+from graphopt.tensorrt.capability import Capability, choose_capabilities, gpu_capability, parse_capability
 from graphopt.tensorrt.flavour import FULL, RTX
 
 TRT = SimpleNamespace(
@@ -46,3 +48,47 @@ def test_full_tensorrt_needs_the_gpu_that_it_builds_for() -> None:
         choose_capabilities(TRT, FULL, ["8.9"], None)
     with pytest.raises(EngineError, match="builds only for the GPU that is present"):
         choose_capabilities(TRT, FULL, ["8.9"], (9, 0))
+
+
+class Driver:
+    """The four calls of the CUDA driver that count; `failing` answers with an error."""
+
+    def __init__(self, failing: str = "") -> None:
+        self.failing = failing
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*arguments: Any) -> int:
+            if name == self.failing:
+                return 100  # CUDA_ERROR_NO_DEVICE
+            if name == "cuDeviceGetAttribute":
+                # 75 and 76: CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
+                arguments[0]._obj.value = {75: 12, 76: 1}[arguments[1]]
+            return 0
+
+        return call
+
+
+@pytest.fixture
+def fresh_gpu() -> Any:
+    gpu_capability.cache_clear()
+    yield
+    gpu_capability.cache_clear()
+
+
+@pytest.mark.usefixtures("fresh_gpu")
+@pytest.mark.parametrize(
+    ("failing", "expected"),
+    [("", (12, 1)), ("cuInit", None), ("cuDeviceGet", None), ("cuDeviceGetAttribute", None)],
+)
+def test_the_gpu_that_is_present(monkeypatch: pytest.MonkeyPatch, failing: str, expected: Capability | None) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: Driver(failing))
+    assert gpu_capability() == expected
+
+
+@pytest.mark.usefixtures("fresh_gpu")
+def test_no_driver_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> Any:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    assert gpu_capability() is None

@@ -45,6 +45,17 @@ def test_many_refused_nodes_make_one_short_sentence() -> None:
     assert "and 17 more" in str(report)
 
 
+def test_a_node_refused_for_two_reasons_is_one_node() -> None:
+    inputs = "float[1,2,4,4] x, float[2] s, float[2] b, float[2] m, float[2] v"
+    net = model(
+        f"g ({inputs}) => (float[1,2,4,4] y, float[2] p, float[2] q) {{\n"
+        "y, p, q = BatchNormalization<training_mode=1>(x, s, b, m, v)\n}"
+    )
+    (node,) = check_parse(net).refused
+    assert node.op_type == "BatchNormalization"
+    assert "; " in node.reason
+
+
 @pytest.mark.parametrize("name", ["a\nb", "\x1b[31mred", "x" * 500])
 def test_a_hostile_name_stays_on_one_line(name: str) -> None:
     net = model("g (float[2,2] x) => (float y) { y = Det(x) }")

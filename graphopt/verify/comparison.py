@@ -16,6 +16,9 @@ from graphopt.verify.tolerance import Criterion, Verdict, judge
 from graphopt.verify.values import Array, Value, describe, is_custom, is_float, leaves, structure
 from graphopt.verify.verification import OutputCheck
 
+# Polygraphy's comparator takes statistics of what it compares, quantiles included, whether anybody reads them or not.
+_MOST_ELEMENTS = 2**18
+
 # From the strongest statement to the weakest: an output is as well compared as its worst sample.
 _STRENGTH = ("equal", "nearly equal", "float64", "perturbed", "plain", "unmeasured", "structure")
 
@@ -83,7 +86,7 @@ def _judge_sample(
 
 
 def _is_ordinary(value: Value) -> bool:
-    """Whether Polygraphy's comparator can handle the value: an array of numbers, not empty."""
+    """Whether Polygraphy's comparator can handle the value: an array of numbers, not empty and not too large."""
     return (
         isinstance(value, np.ndarray) and value.size > 0 and value.dtype.kind in "fiub" and not is_custom(value.dtype)
     )

@@ -18,8 +18,13 @@ from graphopt.verify.sessions import bits
 from graphopt.verify.values import Array, Value, is_float
 
 MOST_ELEMENTS = 2**31  # of one input; more is a mistake or malice, not a test
+MOST_DRAWN = 2**24  # of one input whose size is ours to choose
 _WORDS = ("a", "bc", "", "Hello", "x y", "z9", "été", "0")
 _T = onnx.TensorProto
+
+
+class TooLarge(InputsError):
+    """An input would have more elements than are drawn; with other sizes it may not."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,7 @@ SIZES = (
     Sizes(4, 4, 4),
     Sizes(3, 3, 3),
     Sizes(8, 8, 8),
+    Sizes(16, 16, 16),
 )
 # For the samples after the first, tried before what was right for the first.
 OTHER_SIZES = (Sizes(3, 32, 9, 1), Sizes(1, 96, 12, 1))
@@ -147,8 +153,9 @@ class _Drawer:
         if kind == "tensor_type":
             tensor = type_.tensor_type
             size = tuple(given) if given is not None else self.shape(name, tensor)
-            if math.prod(size) > MOST_ELEMENTS:
-                raise InputsError(f"The input {name} of shape {shape(list(size))} is too large to be drawn.")
+            is_ours = given is None and any(not d.HasField("dim_value") for d in tensor.shape.dim)
+            if math.prod(size) > (MOST_DRAWN if is_ours else MOST_ELEMENTS):
+                raise TooLarge(f"The input {name} of shape {shape(list(size))} is too large to be drawn.")
             return self.tensor(name, tensor.elem_type, size, wanted)
         if kind == "sequence_type":
             return [self.value(name, type_.sequence_type.elem_type, wanted, None) for _ in range(2)]
@@ -179,6 +186,8 @@ class _Drawer:
         dtype = onnx.helper.tensor_dtype_to_np_dtype(element)
         if dtype.kind == "c":
             return np.asarray(self.rng.standard_normal(size) + 1j * self.rng.standard_normal(size)).astype(dtype)
+        if wanted.is_target:  # -1, 1, 1, ... fits any number of elements
+            return np.where(np.arange(math.prod(size)) == 0, -1, 1).astype(dtype).reshape(size)
         low, high = wanted.resolved(self.sizes.known)
         if is_float(dtype):
             return self.floats(size, low, high).astype(dtype)

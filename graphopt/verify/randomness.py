@@ -67,7 +67,7 @@ def _true_or_false(thin: onnx.ModelProto) -> dict[str, bool]:
     for graph in source.graphs(thin):
         tensors = {tensor.name: tensor for tensor in graph.initializer}
         for node in graph.node:
-            if node.op_type == "Constant":
+            if node.op_type == "Constant" and node.output:
                 tensors.update((node.output[0], a.t) for a in node.attribute if a.name == "value")
         for name, tensor in tensors.items():
             if tensor.data_type == onnx.TensorProto.BOOL and not tensor.dims and not source.is_external(tensor):

@@ -43,7 +43,7 @@ FIXED: dict[str, dict[int, Range]] = {
     "QuantizeLinear": {1: Range(0.01, 0.1)},
     "Range": {0: Range(0, 0), 1: Range(3, 6), 2: Range(1, 1)},
     "ReduceLogSum": {0: POSITIVE},
-    "Reshape": {1: SHAPE},
+    "Reshape": {1: Range(is_target=True)},
     "Resize": {2: Range(1, 2), 3: Range(1, 16)},
     "SequenceAt": {1: Range(0, 0)},
     "SequenceErase": {1: Range(0, 0)},

@@ -28,12 +28,14 @@ _SMALL = 1024  # bytes up to which a constant's numbers are looked at
 class Range:
     """Numbers from `low` to `high`, both included; None where nothing is known.
 
-    `below` names symbolic dimensions that the number must stay below, as an index into them does.
+    `below` names symbolic dimensions that the number must stay below, as an index into them does. `is_target` says
+    that the numbers are the shape that a Reshape makes, so that their product matters.
     """
 
     low: float | None = None
     high: float | None = None
     below: tuple[str, ...] = ()
+    is_target: bool = False
 
     def __and__(self, other: Range) -> Range:
         """What satisfies both; where nothing does, this one."""
@@ -41,7 +43,8 @@ class Range:
         high = _pick(min, self.high, other.high)
         if low is not None and high is not None and low > high:
             return self
-        return Range(low, high, tuple(dict.fromkeys(self.below + other.below)))
+        below = tuple(dict.fromkeys(self.below + other.below))
+        return Range(low, high, below, self.is_target or other.is_target)
 
     def plus(self, offset: float) -> Range:
         """The range moved by an offset; symbolic limits are kept only where it moves up."""

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 
 from graphopt.errors import InputsError
-from graphopt.verify.draw import OTHER_SIZES, SIZES, STYLES, Sizes, Style, draw, draw_overrides
+from graphopt.verify.draw import OTHER_SIZES, SIZES, STYLES, Sizes, Style, TooLarge, draw, draw_overrides
 from graphopt.verify.interface import dims, overridable_inputs, required_inputs, shape
 from graphopt.verify.ranges import Range
 from graphopt.verify.sessions import Failed
@@ -153,13 +153,13 @@ class _Drawing:
     overriding: bool
 
     def find(self, ways: Iterator[tuple[Sizes, Style]]) -> tuple[Sample, tuple[Sizes, Style]]:
-        first_failure: Failed | None = None
+        first_failure: Failed | TooLarge | None = None
         second_best: tuple[Sample, tuple[Sizes, Style]] | None = None
         tries = 0
         for sizes, style in ways:
             try:
                 sample = self.sample(sizes, style)
-            except Failed as failure:
+            except (Failed, TooLarge) as failure:
                 first_failure = first_failure or failure
                 continue
             if not _has_nan(sample.outputs):

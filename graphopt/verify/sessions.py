@@ -193,8 +193,10 @@ class Reference:
     def __init__(self, model: Located) -> None:
         from onnx.reference import ReferenceEvaluator
 
+        from graphopt.verify.reference_ops import PRECISE
+
         try:
-            self._evaluator = ReferenceEvaluator(source.loaded(model))
+            self._evaluator = ReferenceEvaluator(source.loaded(model), new_ops=PRECISE)
         except Exception as error:  # it raises whatever the operator's class does
             raise Rejected(first_line(error), unimplemented=True) from error
         self._outputs = [output.name for output in model.proto.graph.output]

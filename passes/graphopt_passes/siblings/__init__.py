@@ -9,15 +9,26 @@ from graphopt.driver import Stop
 from graphopt.pipeline import Context, Pass
 from graphopt.rewrite import Rule
 from graphopt_passes.siblings.convs import MergeAdjacentConvs, MergeEqualSiblingConvs, MergeSiblingConvs
+from graphopt_passes.siblings.enlarge import EnlargeAdjacentConvs, EnlargeSiblingConvs
+from graphopt_passes.siblings.fans import Fans
+from graphopt_passes.siblings.products import (
+    MergeAdjacentGemms,
+    MergeAdjacentMatmuls,
+    MergeEqualSiblingMatmuls,
+    MergeSiblingGemms,
+    MergeSiblingMatmuls,
+)
 
 Stage = tuple[Rule[Any], ...]
 
 # Each stage sees what the one before it left: first what meets again in a Concat and needs no Split, then all siblings
 # of a tensor, then, where that did not pay, those that split into equal parts.
 STAGES: tuple[Stage, ...] = (
-    (MergeAdjacentConvs(),),
-    (MergeSiblingConvs(),),
-    (MergeEqualSiblingConvs(),),
+    (MergeAdjacentConvs(), MergeAdjacentMatmuls(), MergeAdjacentGemms()),
+    (EnlargeAdjacentConvs(),),
+    (MergeSiblingConvs(), MergeSiblingMatmuls(), MergeSiblingGemms()),
+    (MergeEqualSiblingConvs(), MergeEqualSiblingMatmuls()),
+    (EnlargeSiblingConvs(),),
 )
 
 
@@ -30,6 +41,7 @@ class MergeSiblings(Pass):
 
     def run(self, context: Context) -> str | None:
         """Runs the stages in order; returns the first stop reason that is not "done"."""
+        context.facts.shared(Fans).forget()
         for stage in STAGES:
             stop = context.run_rules(stage)
             if stop != Stop.DONE:

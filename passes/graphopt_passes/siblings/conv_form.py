@@ -84,15 +84,21 @@ def effective_pads(conv: Node, kernel: tuple[int, ...], facts: Facts) -> tuple[i
         return pads if pads is not None and len(pads) == 2 * spatial else None
     if mode not in ("SAME_UPPER", "SAME_LOWER"):
         return None
-    shape = conv.inputs[0].shape if conv.inputs[0] is not None else None
-    sizes = [d for d in shape[2:] if isinstance(d, int)] if shape is not None else []
-    if len(sizes) != spatial:
-        return mode
     ones = (1,) * spatial
     strides, dilations = conv.ints_attr("strides", ones) or ones, conv.ints_attr("dilations", ones) or ones
+    shape = conv.inputs[0].shape if conv.inputs[0] is not None else None
+    if shape is None or len(shape) != spatial + 2:
+        shape = (None,) * (spatial + 2)
+    if len(strides) != spatial or len(dilations) != spatial:
+        return None
     before, after = [], []
-    for size, k, s, d in zip(sizes, kernel, strides, dilations, strict=True):
-        total = max(0, (math.ceil(size / s) - 1) * s + (k - 1) * d + 1 - size)
+    for size, k, s, d in zip(shape[2:], kernel, strides, dilations, strict=True):
+        if s == 1:
+            total = (k - 1) * d
+        elif isinstance(size, int):
+            total = max(0, (math.ceil(size / s) - 1) * s + (k - 1) * d + 1 - size)
+        else:
+            return mode
         small, large = total // 2, total - total // 2
         before.append(small if mode == "SAME_UPPER" else large)
         after.append(large if mode == "SAME_UPPER" else small)

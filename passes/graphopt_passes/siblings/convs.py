@@ -2,111 +2,76 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 
 from graphopt.facts import Facts
 from graphopt.graph import Node
-from graphopt.rewrite import Exactness, NoMatch, Rewriter, Rule
-from graphopt_passes.siblings.branches import Branch, Piece, arrange, follow, hand_out, sink
+from graphopt.rewrite import Rewriter
+from graphopt_passes.siblings.branches import Branch
 from graphopt_passes.siblings.channels import Axis, concatenate
 from graphopt_passes.siblings.conv_form import conv_bias, conv_form, conv_weight
-from graphopt_passes.siblings.fans import Fans
-from graphopt_passes.siblings.followers import follower
-from graphopt_passes.siblings.weights import join_biases, join_weights
+from graphopt_passes.siblings.rule import AdjacentRule, EqualRule, SiblingRule, Siblings
+from graphopt_passes.siblings.weights import Weight, join_biases, join_weights
 
 
-@dataclass(frozen=True)
-class Siblings:
-    """Convs to be merged, as pieces in the order of the merged conv's channels."""
-
-    pieces: tuple[Piece, ...]
-    axis: Axis
-    facts: Facts
-
-    @property
-    def branches(self) -> tuple[Branch, ...]:
-        """All branches in the order of their channels."""
-        return tuple(b for p in self.pieces for b in p.branches)
-
-
-class SiblingConvs(Rule[Siblings]):
-    """What the merges of convs with one form have in common: they differ in the siblings that they choose."""
+class ConvRule(SiblingRule):
+    """Siblings that are convs of group 1."""
 
     roots = ("Conv",)
-    exactness = Exactness.REASSOCIATES
-    trades = True
+    unfit = "its weight or bias is computed, overridable, or large and shared, or it has groups"
+    apart = "no sibling has its kernel, strides, dilations and pads"
 
-    @abstractmethod
-    def key(self, conv: Node, facts: Facts) -> Hashable:
-        """What siblings have in common; None when `conv` can have none."""
+    def form(self, node: Node, facts: Facts) -> Hashable | None:
+        form = conv_form(node, facts)
+        return form if form is not None and form.group == 1 else None
 
-    @abstractmethod
-    def choose(self, pieces: tuple[Piece, ...]) -> tuple[Piece, ...] | str:
-        """The pieces to merge, or why not."""
+    def branch(self, node: Node, facts: Facts) -> Branch:
+        weight = conv_weight(node, facts)
+        assert weight is not None
+        return Branch(node, weight.width)
 
-    def match(self, conv: Node, facts: Facts) -> Siblings | NoMatch:
-        if conv.input(0) is None or self.key(conv, facts) is None:
-            return NoMatch("its weight or bias is computed, shared or overridable, or it has a group", conv)
-        group = facts.shared(Fans).group(self.name, conv, conv.inputs[0], lambda n: self.key(n, facts))  # type: ignore[arg-type]
-        if not group:
-            return NoMatch("the first of its siblings stands for all", conv)
-        if len(group) < 2:
-            return NoMatch("no sibling has its kernel, strides, dilations and pads", conv)
-        weights = [conv_weight(c, facts) for c in group]
-        axis = Axis(1, len(weights[0].shape) if weights[0] is not None else 0)
-        branches = [Branch(c, w.width) for c, w in zip(group, weights, strict=True) if w is not None]
-        pieces = self.choose(arrange(sink(branches, axis, facts), axis, facts))
-        return NoMatch(pieces, conv) if isinstance(pieces, str) else Siblings(pieces, axis, facts)
+    def axis(self, node: Node) -> Axis:
+        weight = node.input(1)
+        assert weight is not None
+        assert weight.shape is not None
+        return Axis(1, len(weight.shape))
 
-    def rewrite(self, found: Siblings, edit: Rewriter) -> None:
-        branches, facts = found.branches, found.facts
-        conv = join_convs([b.head for b in branches], facts, edit)
-        last = follow(branches, conv, found.axis, facts, edit, concatenate)
-        hand_out(found.pieces, last, found.axis, edit)
+    def join(self, found: Siblings, edit: Rewriter) -> Node:
+        weights = known_weights(found.heads, found.facts)
+        widths = [w.width for w in weights]
+        first = found.heads[0]
+        weight = join_weights(weights, edit, concatenate, (sum(widths), *weights[0].shape[1:]))
+        biases = [conv_bias(c, found.facts) for c in found.heads]
+        bias = join_biases(biases, widths, output_dtype(first), edit, concatenate)
+        return edit.like(first, [first.inputs[0], weight, bias])
 
 
-def join_convs(convs: Sequence[Node], facts: Facts, edit: Rewriter) -> Node:
-    """One conv with the outputs of `convs`, which have one form with group 1, one after the other."""
-    weights = [w for c in convs if (w := conv_weight(c, facts)) is not None]
-    widths = [w.width for w in weights]
-    weight = join_weights(weights, edit, concatenate, (sum(widths), *weights[0].shape[1:]))
-    biases = [conv_bias(c, facts) for c in convs]
-    dtype = next((b.values.dtype for b in biases if b is not None), weights[0].values.dtype)
-    return edit.like(convs[0], [convs[0].inputs[0], weight, join_biases(biases, widths, dtype, edit, concatenate)])
+def known_weights(convs: Sequence[Node], facts: Facts) -> list[Weight]:
+    """The weights of convs that have a form."""
+    return [w for c in convs if (w := conv_weight(c, facts)) is not None]
 
 
-class MergeAdjacentConvs(SiblingConvs):
+def output_dtype(node: Node) -> int:
+    """The type of the numbers that a conv or product with a float weight computes in."""
+    weight = node.input(1)
+    assert weight is not None
+    assert weight.dtype is not None
+    return weight.dtype
+
+
+class MergeAdjacentConvs(AdjacentRule, ConvRule):
     """Concat(f(Conv(x, W1, b1)), f(Conv(x, W2, b2)), ...) = f(Conv(x, [W1; W2; ...], [b1; b2; ...])).
 
     Siblings on one tensor whose results, behind equal operators f (activations, affine per channel), one Concat takes
     side by side on the axis of channels. W_i is [O_i, C, *kernel] with any O_i; a missing bias is zeros. The convs have
-    equal kernel, strides, dilations and effective pads, and group 1.
+    equal kernel, strides, dilations and effective pads, and group 1. Weights may be plain, or DequantizeLinear of
+    constants with one scale or one a channel.
 
     Opsets: all. Exactness: reassociates (a runtime may sum in another order for another number of outputs).
     """
 
-    def key(self, conv: Node, facts: Facts) -> Hashable:
-        form = conv_form(conv, facts)
-        if form is None or form.group != 1:
-            return None
-        axis = Axis(1, len(form.kernel) + 2)
-        weight = conv_weight(conv, facts)
-        branch = Branch(conv, weight.width if weight is not None else 0)
-        while (step := follower(branch.end, branch.width, axis, facts)) is not None:
-            branch = Branch(conv, branch.width, (*branch.chain, step))
-        concat = facts.sole_consumer(branch.end, "Concat")
-        return None if concat is None else (form, concat, tuple(f.key for f in branch.chain))
 
-    def choose(self, pieces: tuple[Piece, ...]) -> tuple[Piece, ...] | str:
-        longest = max(pieces, key=lambda p: len(p.branches))
-        if longest.concat is None or len(longest.branches) < 2:
-            return "no Concat takes two of its siblings side by side"
-        return (longest,)
-
-
-class MergeSiblingConvs(SiblingConvs):
+class MergeSiblingConvs(ConvRule):
     """f(Conv(x, W1, b1)), f(Conv(x, W2, b2)), ... = Split(f(Conv(x, [W1; W2; ...], [b1; b2; ...]))).
 
     Siblings on one tensor, any number of them. W_i is [O_i, C, *kernel] with any O_i; a missing bias is zeros; f are
@@ -117,24 +82,10 @@ class MergeSiblingConvs(SiblingConvs):
     before 13). Exactness: reassociates.
     """
 
-    def key(self, conv: Node, facts: Facts) -> Hashable:
-        form = conv_form(conv, facts)
-        return form if form is not None and form.group == 1 else None
 
-    def choose(self, pieces: tuple[Piece, ...]) -> tuple[Piece, ...] | str:
-        return pieces
-
-
-class MergeEqualSiblingConvs(SiblingConvs):
+class MergeEqualSiblingConvs(EqualRule, ConvRule):
     """The same as `MergeSiblingConvs` for siblings with equal numbers of outputs only: their Split has equal parts.
 
     What it leaves apart may make the difference: some runtimes split into equal parts at less cost. Tried where merging
     all siblings did not pay. Opsets, conditions and exactness are those of `MergeSiblingConvs`.
     """
-
-    def key(self, conv: Node, facts: Facts) -> Hashable:
-        form, weight = conv_form(conv, facts), conv_weight(conv, facts)
-        return None if form is None or form.group != 1 or weight is None else (form, weight.width)
-
-    def choose(self, pieces: tuple[Piece, ...]) -> tuple[Piece, ...] | str:
-        return pieces

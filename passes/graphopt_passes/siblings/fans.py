@@ -22,6 +22,7 @@ class Fans:
     def group(self, rule: str, node: Node, tensor: Tensor, key_of: KeyOf) -> list[Node]:
         """The readers of `tensor` with `node`'s key when `node` is the first of them, else an empty list.
 
+        A node that `rule` made asks for the others too, since the first of them was asked before it was there.
         `key_of` gives None for a node that can have no siblings.
         """
         key = key_of(node)
@@ -35,9 +36,13 @@ class Fans:
 
         while not holds(first := next(iter(members))):
             del members[first]
-        if first is not node:
+        if first is not node and node.rule != rule:
             return []
         return [m for m in members if holds(m)]
+
+    def forget(self) -> None:
+        """Drops what is remembered: to be called when other passes may have added readers."""
+        self._fans.clear()
 
     def _groups(self, rule: str, tensor: Tensor, key_of: KeyOf) -> dict[Hashable, dict[Node, None]]:
         place = (rule, tensor)

@@ -174,8 +174,14 @@ def markdown(rows: Mapping[str, Mapping[str, Figures]]) -> str:
         lines.append(f"| {model} | {row['original']} | {row['graphopt']} | {' | '.join(cells)} |")
     means = " | ".join(f"{geometric_mean(values):.3f}" for values in columns.values())
     lines.append(f"| geometric mean of {len(columns['kernels'])} | | | {means} |")
-    same = sum(row["graphopt"].is_changed is False for row in rows.values())
-    lines += ["", f"Left as they were by graphopt: {same} of {len(rows)} models; their ratios of 1 say nothing of it."]
+    known = [row["graphopt"].is_changed for row in rows.values() if row["graphopt"].is_changed is not None]
+    lost = sum(bool(row["graphopt"].problem) and not row["original"].problem for row in rows.values())
+    lines += [
+        "",
+        f"Left as they were by graphopt: {known.count(False)} of {len(known)} models; a ratio of 1 says nothing of them.",
+    ]
+    if lost:
+        lines.append(f"**{lost} models have an engine before and none after; the means leave them out.**")
     if all(row["graphopt"].pipeline == "" for row in rows.values()):
         lines.append(
             "**graphopt ran an empty pipeline: no pass is installed, so this table compares a model with itself.**"

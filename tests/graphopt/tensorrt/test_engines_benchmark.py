@@ -46,6 +46,16 @@ def test_ratios_and_means(engines: Any) -> None:
     assert math.isnan(engines.geometric_mean([]))
 
 
+def test_models_that_were_lost_are_counted_and_not_averaged_away(engines: Any) -> None:
+    good = {"original": built(engines, 10, 0, 1_000_000), "graphopt": built(engines, 5, 0, 1_000_000, is_changed=True)}
+    lost = {"original": built(engines, 10, 0, 1_000_000), "graphopt": engines.Figures(problem="crashed: why")}
+    table = engines.markdown({"good": good, "lost": lost})
+    assert "geometric mean of 1 " in table
+    assert "**1 models have an engine before and none after" in table
+    assert "0 of 1 models" in table
+    assert "none after" not in engines.markdown({"good": good})
+
+
 def test_a_table_that_compares_models_with_themselves_says_so(engines: Any) -> None:
     before = built(engines, 10, 0, 1_000_000)
     same = built(engines, 10, 0, 1_000_000, is_changed=False, pipeline="")

@@ -121,7 +121,7 @@ class Campaign:
 
     def _replace(self, worker: _Worker, tally: Tally, base: Path, slot: int) -> _Worker:
         """After a death or a time-out: the model that did it is saved as it is, and another process goes on."""
-        slow = worker.process.is_alive()
+        slow = time.monotonic() - worker.since > worker.limit
         worker.process.kill()
         worker.process.join()
         left = list(worker.scratch.glob("*.json"))

@@ -6,7 +6,9 @@ a rule, and skips the rest of the test. A rule may also have a method `fuzz_mode
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -18,12 +20,14 @@ import pytest
 from onnx import ModelProto
 
 FOLDER = "FUZZ_SEEDS"
+INDEX = "index.json"
+OPSETS = (8, 9, 11, 12, 13, 15, 16, 17, 18, 20, 21, 22, 23, 24, 25, 26)
 _MOST_NODES = 40
 _MOST_BYTES = 100_000
 
 
 def harvest(folder: Path) -> int:
-    """Fills the folder with RULE__HASH.onnx; returns how many there are."""
+    """Fills the folder with graphs and INDEX, which says what each is good for; returns how many there are."""
     folder.mkdir(parents=True, exist_ok=True)
     command = [
         sys.executable,
@@ -42,19 +46,46 @@ def harvest(folder: Path) -> int:
     for name, rule in _rules().items():
         for proto in getattr(rule, "fuzz_models", tuple)():
             write(folder, name, proto)
-    return len(list(folder.iterdir()))
+    index = {path.name: _uses(path) for path in sorted(folder.glob("*.onnx"))}
+    (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
+    return len(index)
+
+
+def _uses(path: Path) -> dict[str, list[Any]]:
+    """The rules that fire in a graph, those that its tests are about, and the opsets in which it is valid as it is."""
+    from tests.fuzz.oracle import Setting, optimize
+
+    proto = onnx.load(path)
+    fired: set[str] = set()
+    for setting in (Setting("default", "tensorrt", forced=True), Setting("default", "onnxruntime", forced=True)):
+        with contextlib.suppress(Exception):  # the campaign itself will find out
+            fired |= set(optimize(proto, setting).report.applied)
+    tested = path.with_suffix(".txt").read_text(encoding="utf-8").split()
+    return {"fired": sorted(fired), "tested": tested, "opsets": [v for v in OPSETS if _valid(proto, v)]}
+
+
+def _valid(proto: ModelProto, opset: int) -> bool:
+    copy = ModelProto()
+    copy.CopyFrom(proto)
+    copy.ir_version = 13
+    copy.opset_import[0].version = opset
+    try:
+        onnx.checker.check_model(copy, full_check=True)
+    except Exception:
+        return False
+    return True
 
 
 def write(folder: Path, rule: str, proto: ModelProto) -> None:
-    """Keeps a small valid model."""
+    """Keeps a small model of standard operators, and the name of the rule beside it."""
     data = proto.SerializeToString(deterministic=True)
-    if len(proto.graph.node) > _MOST_NODES or len(data) > _MOST_BYTES or proto.functions:
+    standard = len(proto.opset_import) == 1 and proto.opset_import[0].domain == "" and not proto.functions
+    if not standard or len(proto.graph.node) > _MOST_NODES or len(data) > _MOST_BYTES:
         return
-    try:
-        onnx.checker.check_model(proto, full_check=True)
-    except Exception:  # tests of what is not valid are of no use here
-        return
-    (folder / f"{rule}__{hashlib.sha256(data).hexdigest()[:8]}.onnx").write_bytes(data)
+    path = folder / f"{hashlib.sha256(data).hexdigest()[:12]}.onnx"
+    path.write_bytes(data)
+    with path.with_suffix(".txt").open("a", encoding="utf-8") as rules:
+        rules.write(f"{rule}\n")
 
 
 def _rules() -> dict[str, Any]:

@@ -67,13 +67,13 @@ def element_types(model: ModelProto) -> set[int]:
     return {*_types(inferred.graph).values(), *(init.data_type for init in model.graph.initializer)}
 
 
-def has_operator(model: ModelProto, op: str) -> bool:
-    """Whether the model, a body or a function has such a node."""
-    return any(_has(nodes, op) for nodes in [model.graph.node, *(f.node for f in model.functions)])
+def has_operator(model: ModelProto, *ops: str) -> bool:
+    """Whether the model, a body or a function has a node of one of these operators."""
+    return any(_has(nodes, ops) for nodes in [model.graph.node, *(f.node for f in model.functions)])
 
 
-def _has(nodes: Iterable[NodeProto], op: str) -> bool:
-    return any(node.op_type == op or any(_has(a.g.node, op) for a in node.attribute) for node in nodes)
+def _has(nodes: Iterable[NodeProto], ops: tuple[str, ...]) -> bool:
+    return any(node.op_type in ops or any(_has(a.g.node, ops) for a in node.attribute) for node in nodes)
 
 
 def _types(graph: GraphProto) -> dict[str, int]:
@@ -116,21 +116,27 @@ def _copy(message):  # type: ignore[no-untyped-def]
 def _noise(name: str, dtype: int, rng: np.random.Generator) -> list[NodeProto]:
     """name = raw * (1 + e sin(k atan(raw) + p)): bounded, finite for an infinite raw, and rough."""
     kind = helper.tensor_dtype_to_np_dtype(dtype)
-    constants = {"k": rng.uniform(1e3, 2e3), "p": rng.uniform(0, 2 * math.pi), "e": EPSILON[dtype], "one": 1.0}
+    constants = {
+        "k": np.float32(rng.uniform(1e3, 2e3)),
+        "p": np.float32(rng.uniform(0, 2 * math.pi)),
+        "e": kind.type(EPSILON[dtype]),
+        "one": kind.type(1),
+    }
     made = [
-        helper.make_node("Constant", [], [f"{name}::{key}"], value=numpy_helper.from_array(np.asarray(value, kind), ""))
+        helper.make_node("Constant", [], [f"{name}::{key}"], value=numpy_helper.from_array(np.asarray(value), ""))
         for key, value in constants.items()
     ]
-    steps = [
-        ("Atan", "before noise", None, "angle"),
-        ("Mul", "angle", "k", "wide"),
-        ("Add", "wide", "p", "turned"),
-        ("Sin", "turned", None, "sine"),
-        ("Mul", "sine", "e", "small"),
-        ("Add", "small", "one", "factor"),
+    steps: list[tuple[str, list[str], str, dict[str, int]]] = [
+        ("Cast", ["before noise"], "single", {"to": TensorProto.FLOAT}),
+        ("Atan", ["single"], "angle", {}),
+        ("Mul", ["angle", "k"], "wide", {}),
+        ("Add", ["wide", "p"], "turned", {}),
+        ("Sin", ["turned"], "sine", {}),
+        ("Cast", ["sine"], "own", {"to": dtype}),
+        ("Mul", ["own", "e"], "small", {}),
+        ("Add", ["small", "one"], "factor", {}),
     ]
-    for op, left, right, out in steps:
-        inputs = [f"{name}::{left}", *([f"{name}::{right}"] if right else [])]
-        made.append(helper.make_node(op, inputs, [f"{name}::{out}"]))
+    for op, inputs, out, attributes in steps:
+        made.append(helper.make_node(op, [f"{name}::{i}" for i in inputs], [f"{name}::{out}"], **attributes))
     made.append(helper.make_node("Mul", [f"{name}::before noise", f"{name}::factor"], [name]))
     return made

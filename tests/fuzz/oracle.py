@@ -21,6 +21,7 @@ from tests.fuzz.compare import Exact
 from tests.fuzz.inputs import Feeds, without_node_names
 
 SHAKES = (6, 24)
+_PRODUCTS = ("MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum", "LSTM", "GRU", "RNN")
 
 
 @dataclass(frozen=True)
@@ -156,11 +157,11 @@ class Reference:
     def check(self, optimized: ModelProto, exact: bool) -> str | None:
         """What is different on some set of inputs; None when nothing is.
 
-        ONNX Runtime is exact with two exceptions: fp16 is computed in fp32 on the CPU, with roundings left out as its
-        casts happen to meet, and Where adds the two sides, so that a negative zero becomes a positive one.
+        ONNX Runtime computes equal graphs equally, with three exceptions: products with a constant take another kernel
+        than products of computed tensors; fp16 is computed in fp32 on the CPU, with roundings left out as its casts
+        happen to meet; and Where adds the two sides, so that a negative zero becomes a positive one.
         """
-        kinds = noise.element_types(self.model)
-        loose = not exact or 10 in kinds
+        loose = not exact or 10 in noise.element_types(self.model) or noise.has_operator(self.model, *_PRODUCTS)
         asked = Exact.NO if loose else Exact.VALUES if noise.has_operator(self.model, "Where") else Exact.BITS
         try:
             run = runner(optimized)
@@ -267,6 +268,8 @@ def _repeated(model: ModelProto, made: ModelProto, data: bytes, setting: Setting
         again = optimize(made, setting)
     except Exception as error:
         return Failure("crash", setting, f"on its own result: {_trace(error)}", f"crash again {_where(error)}")
+    if setting.pipeline not in ("default", "clean"):  # passes in any order need not reach an end
+        return None
     if again.report.applied or again.model.SerializeToString(deterministic=True) != data:
         detail = f"a second run applied {again.report.applied or 'no rule, but the model differs'}"
         return Failure("not idempotent", setting, detail, f"not idempotent {sorted(again.report.applied)}")

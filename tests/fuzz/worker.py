@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,12 @@ def work(connection: Connection, seed: int, first: int, step: int, scratch: Path
         inputs = feeds(case)
         unknown = Failure("died", Setting("?", "?"), "the process died or did not end", "died")
         found.save(scratch, case.model, inputs, unknown, "")
-        latest.append((case, examine(case.model, inputs, case.seed)))
+        try:
+            outcome = examine(case.model, inputs, case.seed)
+        except Exception:  # a fault of the fuzzer itself must not pass for a model that is fine
+            broken = Failure("fuzzer", Setting("?", "?"), traceback.format_exc()[-3000:], "a fault of the fuzzer")
+            outcome = Outcome(failures=[broken])
+        latest.append((case, outcome))
         for file in scratch.iterdir():
             file.unlink()
 
@@ -60,6 +66,9 @@ def work(connection: Connection, seed: int, first: int, step: int, scratch: Path
 
 def _report(connection: Connection, seed: int, number: int, case: Case, failure: Failure, seen: dict[str, int]) -> None:
     if seen.get(failure.key, 0) >= _MOST_OF_A_KEY:
+        return
+    if failure.kind == "fuzzer":
+        connection.send(("failure", number, failure, case.model.SerializeToString(deterministic=True), feeds(case)))
         return
     connection.send(("shrinking", number))
     inputs, key = feeds(case), failure.key

@@ -178,7 +178,7 @@ def markdown(rows: Mapping[str, Mapping[str, Figures]]) -> str:
     lost = sum(bool(row["graphopt"].problem) and not row["original"].problem for row in rows.values())
     lines += [
         "",
-        f"Left as they were by graphopt: {known.count(False)} of {len(known)} models; a ratio of 1 says nothing of them.",
+        f"Left as they were by graphopt: {known.count(False)} of {len(known)} models (no evidence either way).",
     ]
     if lost:
         lines.append(f"**{lost} models have an engine before and none after; the means leave them out.**")

@@ -7,13 +7,25 @@ since files are often stale; only for operators without a schema it is all there
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, ValueInfoProto, defs, shape_inference
+from onnx import (
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    TypeProto,
+    ValueInfoProto,
+    defs,
+    helper,
+    shape_inference,
+)
 
 from graphopt.graph import (
     ArrayConstant,
+    Dim,
     Graph,
     Model,
     Node,
@@ -28,6 +40,9 @@ from graphopt.graph.exporter import as_dim, inline_initializer
 
 # A constant up to this many bytes goes into the skeleton: it may be a shape, an axis, a pad.
 SKELETON_BYTES = 1 << 10
+# How onnx's inference names the dimensions that it does not know.
+MADE_UP = "unk__"
+_RUNS = itertools.count(1)
 
 
 def skeleton(model: Model) -> ModelProto:
@@ -54,19 +69,34 @@ def skeleton(model: Model) -> ModelProto:
     return proto
 
 
-def infer_types(model: Model, proto: ModelProto | None = None) -> None:
+def infer_types(model: Model, proto: ModelProto | None = None, proven: Mapping[Tensor, Shape] | None = None) -> None:
     """Notes dtype and shape on every tensor for which onnx can tell them; the others keep None.
 
     Functions' bodies stay unknown: their types differ from call to call. `proto` is the model's skeleton where the
-    caller has one; it is changed.
+    caller has one; it is changed. `proven` are shapes of tensors of the main graph that an analysis is sure of and
+    onnx cannot tell; they are taken as given.
     """
     proto = proto if proto is not None else skeleton(model)
     forget_claims(proto.graph)
+    _claim(proto.graph, proven or {})
     try:
         inferred = shape_inference.infer_shapes(proto, check_type=False, strict_mode=False, data_prop=True)
     except Exception:  # onnx raises what its C++ threw: no types is a correct answer
         return
-    _note_graph(inferred.graph, model.graph)
+    _note_graph(inferred.graph, model.graph, next(_RUNS))
+
+
+def _claim(graph: GraphProto, proven: Mapping[Tensor, Shape]) -> None:
+    """Writes the proven shapes into the graph, where inference starts from them."""
+    outputs = {o.name: o for o in graph.output}
+    for tensor, shape in proven.items():
+        if tensor.dtype is None:
+            continue
+        info = helper.make_tensor_value_info(tensor.name, tensor.dtype, list(shape))
+        if tensor.name in outputs:
+            outputs[tensor.name].CopyFrom(info)
+        else:
+            graph.value_info.append(info)
 
 
 def forget_claims(graph: GraphProto) -> None:
@@ -86,11 +116,11 @@ def forget_claims(graph: GraphProto) -> None:
                 forget_claims(body)
 
 
-def _note_graph(proto: GraphProto, graph: Graph) -> None:
+def _note_graph(proto: GraphProto, graph: Graph, run: int) -> None:
     types = {i.name: i.type for infos in (proto.value_info, proto.output, proto.input) for i in infos}
     for tensor in _tensors(graph):
         if tensor.constant is None and tensor.name in types:
-            note_type(tensor, types[tensor.name])
+            note_type(tensor, types[tensor.name], run)
     holders = [n for n in graph.nodes if n.bodies]
     if not holders:
         return
@@ -98,15 +128,15 @@ def _note_graph(proto: GraphProto, graph: Graph) -> None:
     for node in holders:
         inferred = by_output.get(next((t.name for t in node.outputs if t is not None), ""))
         if inferred is not None:
-            _note_bodies(inferred, node)
+            _note_bodies(inferred, node, run)
 
 
-def _note_bodies(proto: NodeProto, node: Node) -> None:
+def _note_bodies(proto: NodeProto, node: Node, run: int) -> None:
     for attribute in proto.attribute:
         bodies = node.bodies.get(attribute.name, ())
         protos = [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
         for body_proto, body in zip(protos, bodies, strict=False):
-            _note_graph(body_proto, body)
+            _note_graph(body_proto, body, run)
 
 
 def _tensors(graph: Graph) -> Iterable[Tensor]:
@@ -117,15 +147,23 @@ def _tensors(graph: Graph) -> Iterable[Tensor]:
                 yield tensor
 
 
-def note_type(tensor: Tensor, type_proto: TypeProto) -> None:
-    """Sets the tensor's dtype and shape from a TypeProto; what is no tensor stays unknown."""
+def note_type(tensor: Tensor, type_proto: TypeProto, run: int = 0) -> None:
+    """Sets the tensor's dtype and shape from a TypeProto; what is no tensor stays unknown.
+
+    Names that onnx made up for unknown dimensions are equal within one `run` of inference only, so they get its number.
+    """
     if not type_proto.HasField("tensor_type"):
         return
     tensor_type = type_proto.tensor_type
     if tensor_type.elem_type:
         tensor.dtype = tensor_type.elem_type
     if tensor_type.HasField("shape"):
-        tensor.shape = tuple([as_dim(d) for d in tensor_type.shape.dim])
+        tensor.shape = tuple([_of_run(as_dim(d), run) for d in tensor_type.shape.dim])
+
+
+def _of_run(dim: Dim, run: int) -> Dim:
+    made_up = isinstance(dim, str) and dim.startswith(MADE_UP) and dim[len(MADE_UP) :].isdigit()
+    return f"{MADE_UP}{run}_{str(dim)[len(MADE_UP) :]}" if made_up else dim
 
 
 def infer_node(node: Node, opset: int, ir_version: int) -> Sequence[tuple[int | None, Shape | None]]:

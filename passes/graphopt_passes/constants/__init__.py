@@ -12,13 +12,11 @@ from graphopt.pipeline import Context, Pass
 from graphopt.rewrite import Rule
 from graphopt_passes.constants.evaluator import evaluate
 from graphopt_passes.constants.plan import Budget, make_plan
+from graphopt_passes.constants.refine import is_unclear, proven_shapes
 from graphopt_passes.constants.shapes import FoldShapeArithmetic
 from graphopt_passes.constants.subgraphs import FoldConstantSubgraph
 from graphopt_passes.constants.targets import SettleExpand, SettleReshape, SettleSlice
 from graphopt_passes.constants.values import forget_values
-
-# How onnx's shape inference names the dimensions that it does not know.
-MADE_UP = "unk__"
 
 
 @dataclass(frozen=True)
@@ -51,11 +49,29 @@ class FoldConstants(Pass):
                 stop = context.run_rules([computed_subgraphs(context, budget)])
             if stop != Stop.DONE:
                 return stop
-            if len(context.edit.log.applications) == before:
+            changed = len(context.edit.log.applications) > before
+            if not refine_types(context, changed) and not changed:
                 break
-            if _has_unknown_types(context.model):
-                infer_types(context.model)
         return Stop.DONE
+
+
+def refine_types(context: Context, changed: bool) -> bool:
+    """Infers types again where that may tell more than before; whether shapes were found that onnx did not know.
+
+    `changed` says that something was folded since the last time.
+    """
+    proven = proven_shapes(context.model.graph, context.facts)
+    if proven or (changed and _has_unclear_types(context.model)):
+        infer_types(context.model, proven=proven)
+    return bool(proven)
+
+
+def _has_unclear_types(model: Model) -> bool:
+    """Whether there is a tensor, outside functions, of whose type inference might find out more."""
+    functions = {f.body for f in model.functions.values()}
+    graphs = (g for g in model.graphs() if g not in functions)
+    tensors = (t for g in graphs for node in g.nodes for t in node.outputs if t is not None and t.constant is None)
+    return any(is_unclear(t) for t in tensors)
 
 
 def computed_subgraphs(context: Context, budget: Budget) -> FoldConstantSubgraph:
@@ -73,26 +89,6 @@ def computed_subgraphs(context: Context, budget: Budget) -> FoldConstantSubgraph
             if known_shape is None or known_shape == array.shape:
                 results[tensor] = ArrayConstant(array)
     return FoldConstantSubgraph(results, refusals)
-
-
-def _has_unknown_types(model: Model) -> bool:
-    """Whether a tensor of the main graph or a body has a dimension, or a type, that is not known."""
-    tops = {id(f.body) for f in model.functions.values()}
-    for graph in model.graphs():
-        if id(graph) in tops:
-            continue
-        for node in graph.nodes:
-            for tensor in node.outputs:
-                if tensor is not None and tensor.constant is None and _is_unknown(tensor):
-                    return True
-    return False
-
-
-def _is_unknown(tensor: Tensor) -> bool:
-    """Whether inference might still find out more: a dimension without a name, or with one that it made up."""
-    if tensor.dtype is None or tensor.shape is None:
-        return True
-    return any(d is None or (isinstance(d, str) and d.startswith(MADE_UP)) for d in tensor.shape)
 
 
 __all__ = ["FoldConstants"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from onnx import defs
+from onnx import TensorProto, defs
 
 from graphopt.facts import Facts
 from graphopt.graph import Constant, Graph, Node, Shape, Tensor, bits_of
@@ -25,9 +25,10 @@ MOST_WORK_BYTES = 1 << 26
 # All results together may make the model larger by this many times what one of them may.
 TOTAL_GROWTH = 8
 
+_FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
 _RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
-# Dequantized weights stay quantized: folding them would undo the quantization. Dropout is another family's.
-_LEFT_ALONE = {"Constant", "DequantizeLinear", "Dropout"}
+# Dropout is another family's.
+_LEFT_ALONE = {"Constant", "Dropout"}
 # Operators whose outputs have, all together, no more elements than their inputs; times the rank for NonZero.
 _BOUNDED = frozenset({"Compress", "NonZero", "Unique", "SequenceConstruct", "SplitToSequence", "SequenceAt"})
 
@@ -78,6 +79,8 @@ class _Computable:
         # bytes of initializers that would go when the tensor is folded: those that nothing else reads
         self.freed: dict[Tensor, int] = {}
         self.lazy: dict[Tensor, Constant] = {}
+        # floats that come from DequantizeLinear: only what is quantized again may be folded
+        self.dequantized: set[Tensor] = set()
 
     def add(self, node: Node) -> None:
         """Notes `node` when it is computable. Nodes come in topological order."""
@@ -101,6 +104,8 @@ class _Computable:
         self.freed.update(dict.fromkeys(sizes, freed))
         if lazy is not None:
             self.lazy[node.result] = lazy
+        if node.op == "DequantizeLinear" or any(t in self.dequantized for t in inputs):
+            self.dequantized.update(t for t in sizes if t.dtype in _FLOATS)
 
     def _constant(self, tensor: Tensor) -> Constant | None:
         return tensor.constant if tensor.constant is not None else self.lazy.get(tensor)
@@ -196,6 +201,8 @@ class _Choice:
         """Why the node is not folded; None after charging the budget when it is."""
         if any(t.dtype not in READABLE for t in needed):
             return "its result has a type that cannot be computed here"
+        if any(t in self.computable.dequantized for t in needed):
+            return "its result comes from DequantizeLinear: folding it would undo the quantization"
         growth = sum(self.computable.nbytes[t] for t in needed) - self.computable.freed[needed[0]]
         if growth > self.budget.each:
             return f"its result would make the model {growth} bytes larger; {self.budget.each} are allowed"

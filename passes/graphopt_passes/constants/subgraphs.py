@@ -22,8 +22,9 @@ class FoldConstantSubgraph(Rule[Computed]):
     """f(c1, c2, ...) = c, where f is a subgraph of deterministic operators and c1, c2, ... are constant.
 
     The values were computed beforehand by the pass, in batches; this rule puts them in place, one node an application.
-    Never folded: random operators, training-mode BatchNormalization, Dropout, DequantizeLinear (it would undo the
-    quantization), results that make the model larger than allowed, and what has an unknown size.
+    Never folded: random operators, training-mode BatchNormalization, Dropout, what comes from DequantizeLinear and is
+    not quantized again (it would undo the quantization), results that make the model larger than allowed, and what has
+    an unknown size.
 
     Opsets: all. Exactness: exact (the numbers of ONNX Runtime's CPU kernels, optimizations off).
     """

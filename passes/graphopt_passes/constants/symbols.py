@@ -9,6 +9,9 @@ from collections.abc import Hashable
 
 from graphopt.graph import Graph, Tensor
 
+# Names of dimensions that this analysis found; they stay inside and are never written to a file.
+_NAMED = "computed__"
+
 
 class Symbol:
     """An integer that only the run time knows. `least` is a lower bound, None when there is none.
@@ -16,11 +19,12 @@ class Symbol:
     `is_dimension` marks the size of one dimension of a tensor, which every integer type can hold.
     """
 
-    __slots__ = ("is_dimension", "least")
+    __slots__ = ("is_dimension", "least", "names")
 
     def __init__(self, least: int | None = None, is_dimension: bool = False) -> None:
         self.least = least
         self.is_dimension = is_dimension
+        self.names: dict[Graph, str] = {}
 
 
 # bool is an int here: comparisons of shapes are elements too
@@ -43,8 +47,21 @@ class Symbols:
         dim = tensor.shape[axis]
         if isinstance(dim, int):
             return dim
-        key = (_scope(tensor.graph), dim) if dim is not None else (tensor, axis, "dimension")
-        return self._intern(key, 0, True)
+        if dim is None:
+            return self._intern((tensor, axis, "dimension"), 0, True)
+        scope = _scope(tensor.graph)
+        symbol = self._intern((scope, dim), 0, True)
+        symbol.names.setdefault(scope, dim)
+        return symbol
+
+    def name(self, symbol: Symbol, graph: Graph) -> str:
+        """The name that a dimension of a tensor in `graph` gets when its size is `symbol`."""
+        scope = _scope(graph)
+        name = symbol.names.get(scope)
+        if name is None:
+            name = symbol.names[scope] = f"{_NAMED}{len(self._interned)}"
+            self._interned[scope, name] = symbol
+        return name
 
     def opaque(self, tensor: Tensor, position: int) -> Symbol:
         """Element `position` of a tensor of which nothing is known."""

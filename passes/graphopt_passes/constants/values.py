@@ -72,6 +72,10 @@ class KnownValues:
                 self._note(top)
         return self._memo[tensor]
 
+    def forget(self) -> None:
+        """Values are computed anew from here on."""
+        self._memo.clear()
+
     def _waits_for(self, tensor: Tensor) -> list[Tensor]:
         """What must be known first."""
         node = tensor.producer
@@ -156,5 +160,6 @@ def known_values(facts: Facts) -> KnownValues:
 
 
 def forget_values(facts: Facts) -> None:
-    """Called when types became better known: values are found anew."""
-    _VALUES.pop(facts, None)
+    """Called when types became better known: values are found anew. Symbols stay what they are."""
+    if facts in _VALUES:
+        _VALUES[facts].forget()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from graphopt.pipeline import Pass
+from graphopt_passes.vertical.branches import EnlargeParallelConvs, MergeParallelConvs
 from graphopt_passes.vertical.fold_after import (
     FoldBatchNormIntoConv,
     FoldBatchNormIntoMatmul,
@@ -35,4 +36,6 @@ class FuseVertical(Pass):
         FoldTransposeIntoGemm(),
         FoldTransposeIntoMatmul(),
         MatmulAddToGemm(),
+        MergeParallelConvs(),
+        EnlargeParallelConvs(),
     )

@@ -17,6 +17,12 @@ from graphopt_passes.vertical.fold_after import (
 )
 from graphopt_passes.vertical.fold_before import FoldAffineBeforeConv, FoldAffineBeforeMatmul
 from graphopt_passes.vertical.gemm import FoldTransposeIntoGemm, FoldTransposeIntoMatmul, MatmulAddToGemm
+from graphopt_passes.vertical.pads import (
+    FoldPadIntoAveragePool,
+    FoldPadIntoConv,
+    FoldPadIntoMaxPool,
+    MakePadsExplicit,
+)
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,10 @@ class FuseVertical(Pass):
 
     name: ClassVar[str] = "fuse-vertical"
     rules = (
+        MakePadsExplicit(),
+        FoldPadIntoConv(),
+        FoldPadIntoAveragePool(),
+        FoldPadIntoMaxPool(),
         FoldBatchNormIntoConv(),
         FoldScaleIntoConv(),
         FoldShiftIntoConv(),

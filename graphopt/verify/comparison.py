@@ -87,9 +87,9 @@ def _judge_sample(
 
 def _is_ordinary(value: Value) -> bool:
     """Whether Polygraphy's comparator can handle the value: an array of numbers, not empty and not too large."""
-    return (
-        isinstance(value, np.ndarray) and value.size > 0 and value.dtype.kind in "fiub" and not is_custom(value.dtype)
-    )
+    if not isinstance(value, np.ndarray) or not 0 < value.size <= _MOST_ELEMENTS:
+        return False
+    return value.dtype.kind in "fiub" and not is_custom(value.dtype)
 
 
 def _by_polygraphy(mine: Mapping[str, Any], theirs: Mapping[str, Any], one: Any) -> dict[str, Verdict]:

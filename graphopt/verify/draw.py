@@ -18,7 +18,7 @@ from graphopt.verify.sessions import bits
 from graphopt.verify.values import Array, Value, is_float
 
 MOST_ELEMENTS = 2**31  # of one input; more is a mistake or malice, not a test
-MOST_DRAWN = 2**24  # of one input whose size is ours to choose
+MOST_DRAWN = 2**22  # of one input whose size is ours to choose
 _WORDS = ("a", "bc", "", "Hello", "x y", "z9", "été", "0")
 _T = onnx.TensorProto
 
@@ -186,7 +186,7 @@ class _Drawer:
         dtype = onnx.helper.tensor_dtype_to_np_dtype(element)
         if dtype.kind == "c":
             return np.asarray(self.rng.standard_normal(size) + 1j * self.rng.standard_normal(size)).astype(dtype)
-        if wanted.is_target:  # -1, 1, 1, ... fits any number of elements
+        if wanted.is_target and self.style == STYLES[0]:  # -1, 1, 1, ... fits any number of elements
             return np.where(np.arange(math.prod(size)) == 0, -1, 1).astype(dtype).reshape(size)
         low, high = wanted.resolved(self.sizes.known)
         if is_float(dtype):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from onnx import helper
 from onnx.reference.op_run import OpRun
+from onnx.reference.ops.op_conv_transpose import ConvTranspose as OnnxConvTranspose
 
 from graphopt.verify.values import Array
 
@@ -65,6 +66,22 @@ def _normalized(x: Array, scale: Array, bias: Array, mean: Array, var: Array, ep
     return result
 
 
+class ConvTranspose(OpRun):
+    """With groups, which onnx's own takes for one."""
+
+    op_domain = ""
+
+    def _run(
+        self, X: Array, W: Array, B: Array | None = None, group: int | None = None, **settings: Any
+    ) -> tuple[Array]:
+        count = group or 1
+        inputs, weights = np.split(X, count, axis=1), np.split(W, count, axis=0)
+        biases = [None] * count if B is None else np.split(B, count)
+        one: Any = OnnxConvTranspose._run
+        parts = [one(self, x, w, b, group=1, **settings)[0] for x, w, b in zip(inputs, weights, biases, strict=True)]
+        return (np.concatenate(parts, axis=1),)
+
+
 class RandomUniformLike(OpRun):
     """For tensors of any rank; onnx's own fails on scalars."""
 
@@ -84,4 +101,4 @@ class RandomUniformLike(OpRun):
         return (np.asarray(rng.uniform(low, high, x.shape)).astype(kind),)
 
 
-PRECISE: list[type[OpRun]] = [BatchNormalization, Erf, RandomUniformLike]
+PRECISE: list[type[OpRun]] = [BatchNormalization, ConvTranspose, Erf, RandomUniformLike]

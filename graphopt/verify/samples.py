@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
+from onnx import TensorProto
 
 from graphopt.errors import InputsError
 from graphopt.verify.draw import OTHER_SIZES, SIZES, STYLES, Sizes, Style, TooLarge, draw, draw_overrides
@@ -22,6 +23,7 @@ from graphopt.verify.values import Array, Feeds, Value, describe, is_custom, is_
 Inputs: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | Sequence[Mapping[str, Any]]"
 Run: TypeAlias = Callable[[Feeds], dict[str, Value]]
 
+_FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
 _MORE_TRIES = 3  # to find inputs without NaN among the outputs
 
 
@@ -88,7 +90,7 @@ def _fit(value: onnx.ValueInfoProto, given: Any) -> Value:
     ):
         raise InputsError(f"The input {value.name} is given as {describe(array)} but takes {shape(declared)}.")
     element = value.type.tensor_type.elem_type
-    if element == onnx.TensorProto.STRING:
+    if element == TensorProto.STRING:
         return array.astype(object)
     wanted = onnx.helper.tensor_dtype_to_np_dtype(element)
     if array.dtype.kind == "V" and array.dtype.itemsize == wanted.itemsize:  # what .npz makes of bfloat16
@@ -127,20 +129,25 @@ def draw_samples(
     liked: list[tuple[Sizes, Style]] = []
     for index in range(count):
         drawer = _Drawing(run, proto, ranges, np.random.default_rng([seed, index]), shapes, overriding=index > 0)
-        sample, way = drawer.find(_ways(index, liked))
+        sample, way = drawer.find(_ways(index, liked, proto))
         liked.append(way)
         samples.append(sample)
     return samples
 
 
-def _ways(index: int, liked: Sequence[tuple[Sizes, Style]]) -> Iterator[tuple[Sizes, Style]]:
+def _ways(index: int, liked: Sequence[tuple[Sizes, Style]], proto: onnx.ModelProto) -> Iterator[tuple[Sizes, Style]]:
     """Sizes and styles in the order in which they are worth a try for the sample of this index."""
+    inputs = required_inputs(proto)
+    is_sized = all(all(isinstance(dim, int) for dim in dims(value) or [None]) for value in inputs)
+    is_float_only = all(value.type.tensor_type.elem_type in _FLOATS for value in inputs)
     if index and liked:
-        if index <= len(OTHER_SIZES):
+        if index <= len(OTHER_SIZES) and not is_sized:
             yield OTHER_SIZES[index - 1], liked[0][1]
         yield from reversed(liked)
-    yield from itertools.product(SIZES[:1], STYLES)
-    yield from itertools.product(SIZES[1:], STYLES[:5])
+    styles = [style for style in STYLES if style.floats is not None or style == STYLES[0] or not is_float_only]
+    yield from itertools.product(SIZES[:1], styles)
+    if not is_sized:
+        yield from itertools.product(SIZES[1:], styles[:5])
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx
@@ -45,41 +45,34 @@ def compare_small(
     engine runs `before` on any of the inputs, which must not pass for agreement.
     """
     first, second = Located(before), Located(after)
-    outcome: Exception | None = None
-    for is_reference in (False, True):
+    refusals: list[Exception] = []
+    mismatch: Mismatch | None = None
+    for open_engine in _engines(first, second):
         try:
-            engines = [_open(model, is_reference=is_reference) for model in (first, second)]
+            one = open_engine(first)
         except Rejected as error:
-            outcome = outcome or error
+            refusals.append(error)
             continue
         try:
-            return _compare(engines[0], engines[1], first, feeds, criterion)
+            other = open_engine(second)
+        except Rejected as error:
+            mismatch = Mismatch("", f"what was made of it does not run: {error}", feeds[0] if feeds else {}, None, None)
+            if error.unimplemented:
+                continue
+            return mismatch
+        try:
+            return _compare(one, other, first, feeds, criterion)
         except Failed as error:
-            outcome = outcome or error
-    return _rejected(first, second, feeds, outcome)
+            refusals.append(error)
+    if mismatch is not None:
+        return mismatch
+    raise ExecutionError(f"The nodes cannot be run on their own, so that they cannot be compared ({refusals[0]}).")
 
 
-def _open(model: Located, *, is_reference: bool) -> Engine:
-    if not is_reference:
-        return OnnxRuntime(model, threads=1)
-    if source.foreign_operators(model.proto):
-        raise Rejected("it has operators outside the ONNX standard", unimplemented=True)
-    return Reference(model)
-
-
-def _rejected(first: Located, second: Located, feeds: Sequence[Feeds], outcome: Exception | None) -> Mismatch | None:
-    """No engine ran both. That the second alone is refused, by each engine that takes the first, is a mismatch."""
-    for is_reference in (False, True):
-        try:
-            _open(first, is_reference=is_reference)
-        except Rejected:
-            continue
-        try:
-            _open(second, is_reference=is_reference)
-        except Rejected as error:
-            name = first.proto.graph.output[0].name if first.proto.graph.output else ""
-            return Mismatch(name, f"what was made of it does not run: {error}", feeds[0] if feeds else {}, None, None)
-    raise ExecutionError(f"The nodes cannot be run on their own, so that they cannot be compared ({outcome}).")
+def _engines(first: Located, second: Located) -> Iterator[Callable[[Located], Engine]]:
+    yield lambda model: OnnxRuntime(model, threads=1)
+    if not source.foreign_operators(first.proto) and not source.foreign_operators(second.proto):
+        yield Reference
 
 
 def _compare(

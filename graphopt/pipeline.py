@@ -27,8 +27,9 @@ from graphopt.targets import Target
 class Options:
     """What a run was asked for, beyond its pipeline.
 
-    `force` and `forbid` are names of rules. `device` and `batch` are for the cost model. `max_growth` is the number of
-    bytes by which folding may make the model larger, over its inputs.
+    `force` and `forbid` are names of rules. `device`, `batch`, `layout` ("nchw" or "nhwc") and `launch` ("eager" or
+    "captured") are for the cost model. `max_growth` is the number of bytes by which folding may make the model larger,
+    over its inputs.
     """
 
     target: Target = Target.TENSORRT
@@ -36,6 +37,8 @@ class Options:
     forbid: frozenset[str] = frozenset()
     device: str = "h200"
     batch: int | None = None
+    layout: str = "nchw"
+    launch: str = "eager"
     max_growth: int = 1 << 20
     block: str = "plain"
 

@@ -82,7 +82,7 @@ _LISTED = (
         kernel=2.5 * MICRO,
         dispatch=10.0 * MICRO,
         upload=1.3 * MICRO,
-        stall=4.5 * MICRO,
+        stall=6.0 * MICRO,
     ),
     # NVIDIA A100 80GB SXM data sheet: FP32 19.5, TF32 156, FP16 312, INT8 624; 2039 GB/s. A100 white paper: 108 SMs,
     # 40 MB L2.
@@ -99,7 +99,7 @@ _LISTED = (
         kernel=3.0 * MICRO,
         dispatch=10.0 * MICRO,
         upload=1.6 * MICRO,
-        stall=5.0 * MICRO,
+        stall=6.5 * MICRO,
     ),
     # NVIDIA L4 data sheet: FP32 30.3, TF32 120, FP16 242, INT8 485 with sparsity, halved here; 300 GB/s. Ada white
     # paper: 58 SMs, 48 MB L2.
@@ -116,7 +116,7 @@ _LISTED = (
         kernel=3.0 * MICRO,
         dispatch=10.0 * MICRO,
         upload=1.6 * MICRO,
-        stall=5.0 * MICRO,
+        stall=6.5 * MICRO,
     ),
     # NVIDIA Ada white paper, appendix A (RTX 4090): FP32 82.6, TF32 82.6, FP16 with FP32 accumulation 165.2, INT8
     # 660.6; 1008 GB/s; 128 SMs; 72 MB L2.
@@ -133,7 +133,7 @@ _LISTED = (
         kernel=2.5 * MICRO,
         dispatch=8.0 * MICRO,
         upload=1.3 * MICRO,
-        stall=4.5 * MICRO,
+        stall=6.0 * MICRO,
     ),
     # NVIDIA Jetson AGX Orin technical brief (64 GB): GPU INT8 170 TOPS with sparsity, halved here, FP16 half of that,
     # TF32 half again; FP32 5.3; 204.8 GB/s; 16 SMs; 4 MB L2. Its Arm cores issue launches at about half the speed.
@@ -150,7 +150,7 @@ _LISTED = (
         kernel=5.0 * MICRO,
         dispatch=20.0 * MICRO,
         upload=4.0 * MICRO,
-        stall=10.0 * MICRO,
+        stall=13.0 * MICRO,
     ),
     # Eight server cores with AVX-512 at 2.6 GHz: 2 FMA units x 16 lanes x 2 FLOP a cycle (Intel 64 optimization
     # manual); VNNI doubles twice for int8; eight channels of DDR4-3200, of which eight cores reach about 100 GB/s.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TypeVar
 
 from graphopt.cost.devices import Device, find_device
+from graphopt.errors import PipelineError
 from graphopt.graph import Tensor, bits_of
 from graphopt.pipeline import Options
 from graphopt.targets import Target
@@ -28,6 +30,16 @@ class Launch(str, Enum):
     CAPTURED = "captured"
 
 
+Choice = TypeVar("Choice", Layout, Launch)
+
+
+def _named(kind: type[Choice], name: str, what: str) -> Choice:
+    known = {choice.value: choice for choice in kind}
+    if name not in known:
+        raise PipelineError(f"there is no {what} '{name}'; the known ones are: {', '.join(known)}.")
+    return known[name]
+
+
 @dataclass(frozen=True)
 class Setting:
     """Device, runtime, batch size, layout and way of launching."""
@@ -40,8 +52,9 @@ class Setting:
 
     @classmethod
     def of(cls, options: Options) -> Setting:
-        """The setting that a run's options name. Raises PipelineError for an unknown device."""
-        return cls(find_device(options.device), options.target, options.batch or 1)
+        """The setting that a run's options name. Raises PipelineError for an unknown device, layout or launch."""
+        layout, launch = _named(Layout, options.layout, "layout"), _named(Launch, options.launch, "launch")
+        return cls(find_device(options.device), options.target, options.batch or 1, layout, launch)
 
     @property
     def is_tensorrt(self) -> bool:

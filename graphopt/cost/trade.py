@@ -34,15 +34,20 @@ class Decision:
 class TradeJudge:
     """Judges changes by rules that trade; a judge of `graphopt.rewrite.Rewriter`.
 
-    Rules named in `options.force` are taken whatever they cost. Every decision is kept in `decisions`. The seconds of
-    host and device are weighed by what bounds the whole graph, which is priced once, when the first trade comes.
+    Rules named in `options.force` are taken whatever they cost. The seconds of host and device are weighed by what
+    bounds the whole graph, which is priced once, when the first trade comes.
     """
 
     def __init__(self, options: Options, setting: Setting | None = None) -> None:
         self.options = options
         self.setting = setting or Setting.of(options)
-        self.decisions: list[Decision] = []
+        self._decisions: dict[tuple[str, str], Decision] = {}
         self._total: Cost | None = None
+
+    @property
+    def decisions(self) -> list[Decision]:
+        """The last decision for each rule and place, in the order in which they first came up."""
+        return list(self._decisions.values())
 
     def __call__(self, change: Change) -> str | None:
         """None when the change may stay, else the sentence that says why it would lose."""
@@ -55,7 +60,7 @@ class TradeJudge:
             self._total = estimate(model.graph.nodes, self.setting) - after + before
         was, would_be = self._weighed(before), self._weighed(after)
         decision = self._decide(change, was, would_be, before, after)
-        self.decisions.append(decision)
+        self._decisions[decision.rule, decision.at] = decision
         if decision.taken:
             self._total = self._total - before + after
             return None

@@ -21,6 +21,9 @@ from graphopt_passes.siblings.convs import ConvRule, known_weights, output_dtype
 from graphopt_passes.siblings.rule import AdjacentRule, Siblings
 from graphopt_passes.siblings.weights import Weight, join_biases, join_weights
 
+# Of a longer run of neighbours only this many are looked at, and merged at a time.
+MOST_NEIGHBOURS = 32
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -75,20 +78,19 @@ class EnlargeRule(ConvRule):
         return replace(form, kernel=(), pads=(), dilations=())
 
     def choose(self, pieces: tuple[Piece, ...], facts: Facts) -> tuple[Piece, ...] | str:
-        chosen = super().choose(pieces, facts)
-        if isinstance(chosen, str):
-            return chosen
-        forms = [_form(b.head, facts) for p in chosen for b in p.branches]
-        large = max(forms, key=lambda f: math.prod(f.kernel))
-        if all(f.kernel == large.kernel for f in forms):
-            return "its siblings have kernels of one size"
+        if len(pieces) == 1:
+            pieces = _longest_fit(pieces[0], facts)
+        forms = [_form(b.head, facts) for p in pieces for b in p.branches]
+        if len({f.kernel for f in forms}) < 2:
+            return "its siblings have kernels of one size, or none that computes at the same places"
+        large = max(forms, key=_taps)
         if any(placement(f, large) is None for f in forms):
             return "the smaller kernels do not compute at the same places as the largest"
-        return chosen
+        return pieces
 
     def join(self, found: Siblings, edit: Rewriter) -> Node:
         facts, heads = found.facts, found.heads
-        base = max(heads, key=lambda n: math.prod(_form(n, facts).kernel))
+        base = max(heads, key=lambda n: _taps(_form(n, facts)))
         large = _form(base, facts)
         weights = known_weights(heads, facts)
         places = {id(w): placement(_form(n, facts), large) for w, n in zip(weights, heads, strict=True)}
@@ -110,6 +112,28 @@ def _form(conv: Node, facts: Facts) -> ConvForm:
     form = conv_form(conv, facts)
     assert form is not None
     return form
+
+
+def _taps(form: ConvForm) -> int:
+    return math.prod(form.kernel)
+
+
+def _longest_fit(piece: Piece, facts: Facts) -> tuple[Piece, ...]:
+    """The longest run of neighbours in a Concat whose kernels all fit into the largest of them."""
+    forms = [_form(b.head, facts) for b in piece.branches]
+    best = (0, 1)
+    for start in range(min(len(forms), MOST_NEIGHBOURS)):
+        end = start + 1
+        while end < min(len(forms), start + MOST_NEIGHBOURS) and _fit(forms[start : end + 1]):
+            end += 1
+        if end - start > best[1] - best[0]:
+            best = (start, end)
+    return (Piece(piece.branches[best[0] : best[1]], piece.concat),)
+
+
+def _fit(forms: list[ConvForm]) -> bool:
+    large = max(forms, key=_taps)
+    return all(placement(f, large) is not None for f in forms)
 
 
 class EnlargeAdjacentConvs(AdjacentRule, EnlargeRule):

@@ -102,7 +102,9 @@ class AdjacentRule(SiblingRule):
 
     def choose(self, pieces: tuple[Piece, ...], facts: Facts) -> tuple[Piece, ...] | str:
         longest = max(pieces, key=lambda p: len(p.branches))
-        return (longest,) if len(longest.branches) > 1 else "no Concat takes two of its siblings side by side"
+        if len(longest.branches) < 2:
+            return "no Concat takes two of its siblings side by side"
+        return super().choose((longest,), facts)
 
 
 class EqualRule(SiblingRule):

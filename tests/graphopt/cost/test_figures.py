@@ -106,7 +106,7 @@ def test_a_larger_batch_takes_longer() -> None:
     assert seconds[2] > 2 * seconds[0]
 
 
-@pytest.mark.parametrize("slower, faster", [("cpu", "orin"), ("orin", "l4"), ("l4", "a100"), ("a100", "h200")])
+@pytest.mark.parametrize(("slower", "faster"), [("cpu", "orin"), ("orin", "l4"), ("l4", "a100"), ("a100", "h200")])
 def test_devices_are_in_their_known_order(slower: str, faster: str) -> None:
     text = "g (float[64,256,56,56] x) => (float[64,256,56,56] y) { y = Conv<pads=[1,1,1,1]>(x, w) }"
     graph = imported(text, w=(256, 256, 3, 3))

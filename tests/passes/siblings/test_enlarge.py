@@ -79,3 +79,27 @@ def test_without_a_concat_a_split_is_left() -> None:
 def test_leaves_alone(why: str, first: str, second: str) -> None:
     before = two(f"y = {first}  z = {second}", "(float[N,A,H,W] y, float[N,B,K,L] z)", arrays=ARRAYS)
     check_untouched([EnlargeAdjacentConvs(), EnlargeSiblingConvs()], before)
+
+
+@pytest.mark.parametrize(
+    ("why", "first", "second"),
+    [
+        ("equal sizes", "Conv<pads=[1,1,1,1]>(x, w)", "Conv<pads=[1,1,1,1]>(x, w, b)"),
+        ("other dilations", "Conv<dilations=[2,2], pads=[2,2,2,2]>(x, w)", "Conv<pads=[1,1,1,1]>(x, w)"),
+        (
+            "other dilations in a larger kernel",
+            "Conv<dilations=[2,2], pads=[2,2,2,2]>(x, w)",
+            "Conv<pads=[2,2,2,2]>(x, r)",
+        ),
+        ("neither holds the other", "Conv<pads=[0,1,0,1]>(x, k)", "Conv<pads=[1,0,1,0]>(x, l)"),
+    ],
+)
+def test_leaves_alone_what_meets_in_a_concat(why: str, first: str, second: str) -> None:
+    before = two(f"a = {first}  d = {second}  y = Concat<axis=1>(a, d)", "(float[N,A,H,W] y)", arrays=ARRAYS)
+    check_untouched(EnlargeAdjacentConvs(), before)
+
+
+def test_of_three_neighbours_the_two_that_fit() -> None:
+    body = """a = Conv<pads=[1,1,1,1]>(x, w)  c = Conv<dilations=[2,2], pads=[2,2,2,2]>(x, w)  d = Conv(x, v)
+        y = Concat<axis=1>(a, c, d)"""
+    check_rewrite(EnlargeAdjacentConvs(), two(body, "(float[N,8,6,6] y)", arrays=ARRAYS), ["Concat", "Conv", "Conv"])

@@ -40,3 +40,19 @@ def reshape_keeps(target: tuple[int, ...], shape: Shape | None, *, zero_copies: 
 def is_same(facts: Facts, a: Tensor | None, b: Tensor | None) -> bool:
     """Whether two tensors surely have the same shape: one tensor, or equal numbers and symbols."""
     return a is not None and (a is b or facts.same_shape(a, b))
+
+
+def reshape_target(source: Shape | None, result: Shape | None) -> tuple[int, ...] | None:
+    """The constant with which Reshape surely turns `source` into `result`, whatever the symbols stand for.
+
+    One dimension that is no number becomes −1; several become 0 where `source` has them at the same place. None when
+    that does not do, and for empty tensors: 0 copies, and −1 beside a dimension that may be 0 is an error.
+    """
+    if result is None or 0 in result:
+        return None
+    unknown = [i for i, d in enumerate(result) if not isinstance(d, int)]
+    if len(unknown) <= 1:
+        return tuple(d if isinstance(d, int) else -1 for d in result)
+    if source is None or any(i >= len(source) or result[i] is None or source[i] != result[i] for i in unknown):
+        return None
+    return tuple(d if isinstance(d, int) else 0 for d in result)

@@ -1,0 +1,58 @@
+"""Layout: transposes, reshapes, slices, casts, clips, pads and expands are composed, cancelled and moved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphopt.pipeline import Context, Pass
+from graphopt_passes.layout.axes import (
+    SinkTransposeBelowConcat,
+    SinkTransposeBelowPad,
+    SinkTransposeBelowReduction,
+    SinkTransposeBelowSlice,
+    SinkTransposeBelowSoftmax,
+    SinkTransposeBelowSplit,
+)
+from graphopt_passes.layout.casts import ComposeCasts
+from graphopt_passes.layout.clips import ComposeClips
+from graphopt_passes.layout.expands import DropExpandBeforeBroadcast
+from graphopt_passes.layout.pads import ComposePads
+from graphopt_passes.layout.reshapes import ComposeReshapes, ComposeUnsqueezes
+from graphopt_passes.layout.sinking import SinkTransposeBelowPointwise
+from graphopt_passes.layout.slices import ComposeGathers, ComposeSlices
+from graphopt_passes.layout.transposes import ComposeTransposes, TransposeOfOnesToReshape
+
+MOVES = (
+    ComposeTransposes(),
+    SinkTransposeBelowPointwise(),
+    SinkTransposeBelowReduction(),
+    SinkTransposeBelowSoftmax(),
+    SinkTransposeBelowSlice(),
+    SinkTransposeBelowPad(),
+    SinkTransposeBelowConcat(),
+    SinkTransposeBelowSplit(),
+)
+CHAINS = (
+    TransposeOfOnesToReshape(),
+    ComposeReshapes(),
+    ComposeUnsqueezes(),
+    ComposeCasts(),
+    ComposeClips(),
+    ComposeSlices(),
+    ComposeGathers(),
+    ComposePads(),
+    DropExpandBeforeBroadcast(),
+)
+
+
+@dataclass(frozen=True)
+class SimplifyLayout(Pass):
+    """Moves transposes until they cancel, then merges chains of operators that only move or bound elements."""
+
+    name = "simplify-layout"
+    rules = (*MOVES, *CHAINS)
+
+    def run(self, context: Context) -> str | None:
+        # a Transpose that moves no data is worth more as one while another may still cancel it
+        context.run_rules(MOVES)
+        return context.run_rules(self.rules)

@@ -159,6 +159,8 @@ class _Proof:
         self.outputs = comparison.outputs
         self.problems.extend(comparison.problems)
         self.not_checked.extend(comparison.not_checked)
+        if not self.outputs:
+            self.not_checked.append("The model has no outputs, so that there was nothing to compare.")
         self._check_declarations(self.execution)
         self._note_defaults(self.execution)
 

@@ -36,12 +36,14 @@ AnyModel: TypeAlias = "onnx.ModelProto | Located | str | os.PathLike[str]"
 def locate(model: AnyModel) -> Located:
     """The model with its graph in memory and its external data left on disk.
 
-    Raises `ModelError` when a path cannot be read as an ONNX model.
+    Raises `ModelError` when there is no graph, or when a path cannot be read as an ONNX model.
     """
-    if isinstance(model, Located):
-        return model
     if isinstance(model, onnx.ModelProto):
-        return Located(model)
+        model = Located(model)
+    if isinstance(model, Located):
+        if not model.proto.HasField("graph"):
+            raise ModelError("The model has no graph; give a model that was exported or loaded whole.")
+        return model
     path = Path(model)
     try:
         proto = onnx.load(str(path), load_external_data=False)
@@ -49,6 +51,8 @@ def locate(model: AnyModel) -> Located:
         raise ModelError(f"The model {path} cannot be read: {error.strerror or error}.") from error
     except (DecodeError, ValueError) as error:
         raise ModelError(f"The file {path} is not an ONNX model; give a model saved by onnx.save.") from error
+    if not proto.HasField("graph"):  # an empty file is a valid message
+        raise ModelError(f"The file {path} is not an ONNX model; give a model saved by onnx.save.")
     return Located(proto, path.resolve().parent, path)
 
 

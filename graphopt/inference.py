@@ -42,6 +42,8 @@ from graphopt.graph.exporter import as_dim, inline_initializer
 SKELETON_BYTES = 1 << 10
 # How onnx's inference names the dimensions that it does not know.
 MADE_UP = "unk__"
+# The longest Range whose elements onnx may write down.
+LONGEST_RANGE = 1 << 16
 _RUNS = itertools.count(1)
 
 
@@ -80,10 +82,28 @@ def infer_types(model: Model, proto: ModelProto | None = None, proven: Mapping[T
     forget_claims(proto.graph)
     _claim(proto.graph, proven or {})
     try:
-        inferred = shape_inference.infer_shapes(proto, check_type=False, strict_mode=False, data_prop=True)
+        inferred = shape_inference.infer_shapes(
+            proto, check_type=False, strict_mode=False, data_prop=_propagates(model)
+        )
     except Exception:  # onnx raises what its C++ threw: no types is a correct answer
         return
     _note_graph(inferred.graph, model.graph, next(_RUNS))
+
+
+def _propagates(model: Model) -> bool:
+    """Whether onnx may propagate values: it writes down every element of a Range, however long that is."""
+    ranges = (n for g in model.graphs() for n in g.nodes if n.op == "Range" and len(n.inputs) == 3)
+    return all(_count(n) <= LONGEST_RANGE for n in ranges)
+
+
+def _count(node: Node) -> float:
+    """The number of elements of a Range between constants; 0 when they are not constant."""
+    constants = [t.constant for t in node.inputs if t is not None]
+    values = [c.array().reshape(-1) for c in constants if c is not None and c.size == 1]
+    if len(values) != 3:
+        return 0
+    start, limit, delta = (float(v[0]) for v in values)
+    return (limit - start) / delta if delta else 0
 
 
 def _claim(graph: GraphProto, proven: Mapping[Tensor, Shape]) -> None:

@@ -11,7 +11,7 @@ from graphopt.inference import infer_types
 from graphopt.pipeline import Context, Pass
 from graphopt.rewrite import Rule
 from graphopt_passes.constants.evaluator import evaluate
-from graphopt_passes.constants.plan import Budget, make_plan
+from graphopt_passes.constants.plan import make_plan
 from graphopt_passes.constants.refine import is_unclear, proven_shapes
 from graphopt_passes.constants.shapes import FoldShapeArithmetic
 from graphopt_passes.constants.subgraphs import FoldConstantSubgraph
@@ -40,13 +40,12 @@ class FoldConstants(Pass):
 
     def run(self, context: Context) -> str | None:
         """Runs rounds until one changes nothing."""
-        budget = Budget.of(context.options.max_growth)
         for _ in range(self.rounds):
             before = len(context.edit.log.applications)
             forget_values(context.facts)
             stop = context.run_rules(self.rules[:-1])
             if stop == Stop.DONE:
-                stop = context.run_rules([computed_subgraphs(context, budget)])
+                stop = context.run_rules([computed_subgraphs(context)])
             if stop != Stop.DONE:
                 return stop
             changed = len(context.edit.log.applications) > before
@@ -74,14 +73,14 @@ def _has_unclear_types(model: Model) -> bool:
     return any(is_unclear(t) for t in tensors)
 
 
-def computed_subgraphs(context: Context, budget: Budget) -> FoldConstantSubgraph:
+def computed_subgraphs(context: Context) -> FoldConstantSubgraph:
     """The rule that puts the constant subgraphs of all graphs, now computed, in place."""
     results: dict[Tensor, Constant] = {}
     refusals: dict[Node, str] = {}
     if FoldConstantSubgraph.name in context.options.forbid or context.edit.exhausted:
         return FoldConstantSubgraph()
     for graph in list(context.model.graphs()):
-        plan = make_plan(graph, context.facts, budget)
+        plan = make_plan(graph, context.facts, context.options.max_growth)
         results.update(plan.lazy)
         refusals.update(plan.refusals)
         for tensor, array in evaluate(plan.nodes, plan.kept).items():

@@ -22,8 +22,10 @@ from graphopt_passes.constants.lazily import lazily
 BIG_BYTES = 1 << 20
 # What is computed on the way to a small result may be larger than the result, up to this.
 MOST_WORK_BYTES = 1 << 26
-# All results together may make the model larger by this many times what one of them may.
-TOTAL_GROWTH = 8
+# All results together may make a graph larger by this many times what one of them may; else only those are kept that
+# are this part of it or less.
+TOTAL_GROWTH = 16
+SMALL_PART = 64
 
 _FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
 _RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
@@ -37,34 +39,30 @@ _BOUNDED = frozenset({"Compress", "NonZero", "Unique", "SequenceConstruct", "Spl
 class Plan:
     """What to compute in one graph, in topological order, and what to keep of it.
 
-    `lazy` are results that need no computing now; `refusals` say why a computable node stays.
+    `lazy` are results that need no computing now; `refusals` say why a computable node stays. `growth` is the number of
+    bytes by which all results make the model larger.
     """
 
     nodes: list[Node] = field(default_factory=list)
     kept: list[Tensor] = field(default_factory=list)
     lazy: dict[Tensor, Constant] = field(default_factory=dict)
     refusals: dict[Node, str] = field(default_factory=dict)
+    growth: int = 0
 
 
-@dataclass
-class Budget:
-    """By how many bytes one result, and all together, may make the model larger."""
+def make_plan(graph: Graph, facts: Facts, max_growth: int) -> Plan:
+    """The plan for `graph`, where one result may make the model larger by `max_growth` bytes.
 
-    each: int
-    left: int
-
-    @classmethod
-    def of(cls, max_growth: int) -> Budget:
-        """The budget of one run."""
-        return cls(max_growth, TOTAL_GROWTH * max_growth)
-
-
-def make_plan(graph: Graph, facts: Facts, budget: Budget) -> Plan:
-    """The plan for `graph`; its kept results are charged to the budget."""
+    When all results together would make it larger by more than `TOTAL_GROWTH` times that, none of the larger ones is
+    kept: a choice of some would let the next run take the rest.
+    """
     computable = _Computable(graph, facts)
     for node in graph.sorted_nodes():
         computable.add(node)
-    return _Choice(computable, budget).plan()
+    plan = _Choice(computable, max_growth).plan()
+    if plan.growth > TOTAL_GROWTH * max_growth:
+        plan = _Choice(computable, max_growth // SMALL_PART).plan()
+    return plan
 
 
 class _Computable:
@@ -166,47 +164,47 @@ def nbytes_of(dtype: int | None, shape: Shape | None) -> int | None:
 class _Choice:
     """Walks the computable nodes backwards and decides what is kept."""
 
-    def __init__(self, computable: _Computable, budget: Budget) -> None:
+    def __init__(self, computable: _Computable, most: int) -> None:
         self.computable = computable
-        self.budget = budget
-        self.stays: set[Node] = set()
+        self.most = most
+        self.plan_made = Plan()
 
     def plan(self) -> Plan:
         """The plan: results that a node that stays reads are kept where they are not too large."""
-        plan = Plan()
+        plan = self.plan_made
         inside = set(self.computable.nodes)
         worth: set[Node] = set()
         for node in reversed(self.computable.nodes):
-            needed = [t for t in node.outputs if t is not None and self._is_needed(t, inside)]
-            if not needed:
-                if any(c in worth for t in node.outputs if t is not None for c in t.consumers):
-                    worth.add(node)
-                continue
-            reason = self._objection(node, needed)
+            outputs = [t for t in node.outputs if t is not None]
+            needed = [t for t in outputs if t.is_output or any(c not in inside for c in t.consumers)]
+            reason = self._objection(node, needed) if needed else None
             if reason is not None:
                 plan.refusals[node] = reason
                 inside.discard(node)
-                continue
-            worth.add(node)
-            plan.kept += [t for t in needed if t not in self.computable.lazy]
-            plan.lazy.update((t, self.computable.lazy[t]) for t in needed if t in self.computable.lazy)
+            elif needed:
+                self._keep(node, needed)
+                worth.add(node)
+            if any(c in worth for t in outputs for c in t.consumers):
+                worth.add(node)
         plan.nodes = [n for n in self.computable.nodes if n in worth and n.result not in self.computable.lazy]
         return plan
 
-    @staticmethod
-    def _is_needed(tensor: Tensor, inside: set[Node]) -> bool:
-        return tensor.is_output or any(c not in inside for c in tensor.consumers)
+    def _keep(self, node: Node, needed: list[Tensor]) -> None:
+        lazy = self.computable.lazy
+        self.plan_made.kept += [t for t in needed if t not in lazy]
+        self.plan_made.lazy.update((t, lazy[t]) for t in needed if t in lazy)
+        self.plan_made.growth += max(self._growth(needed), 0)
+
+    def _growth(self, needed: list[Tensor]) -> int:
+        return sum(self.computable.nbytes[t] for t in needed) - self.computable.freed[needed[0]]
 
     def _objection(self, node: Node, needed: list[Tensor]) -> str | None:
-        """Why the node is not folded; None after charging the budget when it is."""
+        """Why the node is not folded."""
         if any(t.dtype not in READABLE for t in needed):
             return "its result has a type that cannot be computed here"
         if any(t in self.computable.dequantized for t in needed):
             return "its result comes from DequantizeLinear: folding it would undo the quantization"
-        growth = sum(self.computable.nbytes[t] for t in needed) - self.computable.freed[needed[0]]
-        if growth > self.budget.each:
-            return f"its result would make the model {growth} bytes larger; {self.budget.each} are allowed"
-        if growth > self.budget.left:
-            return "all folded results together would make the model larger than allowed"
-        self.budget.left -= max(growth, 0)
+        growth = self._growth(needed)
+        if growth > self.most:
+            return f"its result would make the model {growth} bytes larger, which is more than {self.most}"
         return None

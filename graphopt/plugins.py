@@ -17,8 +17,8 @@ GROUP = "graphopt.passes"
 PRESETS = {
     "clean": "clean-up, fold-constants, share-duplicates, simplify-layout, clean-up",
     "default": (
-        "clean-up, fold-constants, share-duplicates, simplify-layout, elide-concats, fuse-vertical, "
-        "recognize-blocks, merge-siblings, elide-concats, share-duplicates, clean-up, spell-blocks"
+        "clean-up, fold-constants, share-duplicates, simplify-layout, elide-concats, recognize-blocks, "
+        "fuse-vertical, merge-siblings, elide-concats, share-duplicates, clean-up, spell-blocks"
     ),
 }
 

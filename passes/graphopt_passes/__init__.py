@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from graphopt.pipeline import Pass
+from graphopt_passes.blocks import RecognizeBlocks
 from graphopt_passes.constants import FoldConstants
 from graphopt_passes.dead_layers import CleanUp
 from graphopt_passes.duplicates import ShareDuplicates
 from graphopt_passes.layout import SimplifyLayout
 from graphopt_passes.siblings import MergeSiblings
-from graphopt_passes.vertical import FuseVertical
+from graphopt_passes.vertical import RecognizeBlocks, FuseVertical
 
 PASSES: tuple[type[Pass], ...] = (CleanUp, ShareDuplicates, SimplifyLayout, FuseVertical, FoldConstants, MergeSiblings)

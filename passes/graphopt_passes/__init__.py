@@ -9,6 +9,14 @@ from graphopt_passes.dead_layers import CleanUp
 from graphopt_passes.duplicates import ShareDuplicates
 from graphopt_passes.layout import SimplifyLayout
 from graphopt_passes.siblings import MergeSiblings
-from graphopt_passes.vertical import RecognizeBlocks, FuseVertical
+from graphopt_passes.vertical import FuseVertical
 
-PASSES: tuple[type[Pass], ...] = (CleanUp, ShareDuplicates, SimplifyLayout, FuseVertical, FoldConstants, MergeSiblings)
+PASSES: tuple[type[Pass], ...] = (
+    CleanUp,
+    ShareDuplicates,
+    SimplifyLayout,
+    RecognizeBlocks,
+    FuseVertical,
+    FoldConstants,
+    MergeSiblings,
+)

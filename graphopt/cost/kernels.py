@@ -71,6 +71,8 @@ POINTWISE = frozenset(
     }
 )
 POOLS = frozenset({"MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool"})
+# nodes whose kernel may take in a point-wise node behind it
+HOSTS = CONVS | MATMULS | POINTWISE
 # readers that take whole tensors only, so that TensorRT copies a slice for them
 RIGID = CONVS | POOLS | {"ConvTranspose", "Concat", "Resize", "LRN"}
 UPLOADS_OF_UNEQUAL_PARTS = 3
@@ -78,16 +80,17 @@ UPLOADS_OF_UNEQUAL_PARTS = 3
 
 @dataclass(frozen=True)
 class Work:
-    """What running a node, or several, takes.
+    """What running a node takes.
 
     `flops` counts all arithmetic, `products` its matrix products one by one. `read` and `written` are bytes; `kernels`
-    launches; `uploads` small copies from the host between them.
+    launches, of which `copies` only move; `uploads` small copies from the host between them.
     """
 
     flops: float = 0.0
     read: float = 0.0
     written: float = 0.0
     kernels: int = 0
+    copies: int = 0
     uploads: int = 0
     products: tuple[Product, ...] = ()
 
@@ -110,12 +113,19 @@ def work_of(node: Node, view: View, setting: Setting) -> Work:
     flops = element_flops(node, outputs, setting)
     made = products(node, outputs, setting)
     flops += sum(p.flops for p in made)
-    if _joins_its_producer(node, view, setting):
+    if _host(node, view, setting) is not None:
         extra = sum(setting.nbytes(t) for t in set(node.inputs[1:]) if t is not None)
-        return Work(flops, extra, 0.0, 0, 0, made)
+        return Work(flops, extra, products=made)
     read = sum(setting.nbytes(t) for t in {t: None for t in node.inputs if t is not None})
     written = sum(setting.nbytes(t) for t in outputs)
-    return Work(flops, _gathered(node, read, written), written, 1, _uploads(node, outputs, setting), made)
+    return Work(
+        flops,
+        _gathered(node, read, written),
+        written,
+        kernels=1,
+        uploads=_uploads(node, outputs, setting),
+        products=made,
+    )
 
 
 def _gathered(node: Node, read: float, written: float) -> float:
@@ -131,19 +141,27 @@ def _uploads(node: Node, outputs: tuple[Tensor | None, ...], setting: Setting) -
     return UPLOADS_OF_UNEQUAL_PARTS if len({setting.dims(t) for t in parts}) > 1 else 0
 
 
-def _joins_its_producer(node: Node, view: View, setting: Setting) -> bool:
-    """Whether the kernel of an input's producer does this point-wise node's work too."""
+def _host(node: Node, view: View, setting: Setting) -> Node | None:
+    """The producer of an input whose kernel does this point-wise node's work too; None when it takes its own.
+
+    On TensorRT that needs all readers of the input to be point-wise (a gate reads its tensor twice), on ONNX Runtime
+    that the node is the only one.
+    """
     if node.op not in POINTWISE:
-        return False
+        return None
     if not setting.is_tensorrt and (node.op != "Relu" or setting.layout is Layout.NHWC):
-        return False
+        return None
     for tensor in node.inputs:
         maker = _kernel_behind(tensor, view)
-        if maker is None or tensor is None or tensor.is_output or len(view.readers(tensor)) != 1:
+        if maker is None or tensor is None or tensor.is_output:
             continue
-        if maker.op in CONVS or (setting.is_tensorrt and (maker.op in MATMULS or maker.op in POINTWISE)):
-            return True
-    return False
+        readers = view.readers(tensor)
+        if not setting.is_tensorrt:
+            if maker.op in CONVS and len(readers) == 1:
+                return maker
+        elif maker.op in HOSTS and all(r.op in POINTWISE for r in readers):
+            return maker
+    return None
 
 
 def _kernel_behind(tensor: Tensor | None, view: View) -> Node | None:
@@ -166,14 +184,20 @@ def _concat_in_place(node: Node, view: View, setting: Setting) -> Work:
             copies += 1
             moved += setting.nbytes(tensor)
         seen.add(tensor)
-    return Work(0.0, moved, moved, copies)
+    return Work(0.0, moved, moved, kernels=copies, copies=copies)
 
 
 def _slices(node: Node, outputs: tuple[Tensor | None, ...], view: View, setting: Setting) -> Work:
     """A copy for each part that someone reads who cannot read with strides."""
     copies, moved = 0, 0.0
     for tensor in outputs:
-        if tensor is not None and (tensor.is_output or any(r.op in RIGID for r in view.readers(tensor))):
+        if tensor is not None and (tensor.is_output or any(_is_rigid(r, view, setting) for r in view.readers(tensor))):
             copies += 1
             moved += setting.nbytes(tensor)
-    return Work(0.0, moved, moved, copies)
+    return Work(0.0, moved, moved, kernels=copies, copies=copies)
+
+
+def _is_rigid(reader: Node, view: View, setting: Setting) -> bool:
+    """Whether `reader` needs whole tensors: by itself, or because it joined the kernel of a convolution or product."""
+    host = _host(reader, view, setting)
+    return reader.op in RIGID or (host is not None and (host.op in CONVS or host.op in MATMULS))

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 
 from graphopt.cost.estimate import Cost, estimate, soft_maximum
 from graphopt.cost.setting import Setting
-from graphopt.cost.view import Before, Now
+from graphopt.cost.view import MOST_READERS, Before, Now
+from graphopt.graph import Node
 from graphopt.pipeline import Options
 from graphopt.rewrite import Change
+
+# A predicted gain smaller than this is within the model's error.
+LEAST_GAIN = 0.98
 
 
 @dataclass(frozen=True)
@@ -53,8 +58,9 @@ class TradeJudge:
         """None when the change may stay, else the sentence that says why it would lose."""
         if not change.rule.trades:
             return None
-        before = estimate(change.consumed, self.setting, Before(change))
-        after = estimate(change.made, self.setting, Now())
+        nearby = neighbours(change)
+        before = estimate((*change.consumed, *nearby), self.setting, Before(change))
+        after = estimate((*change.made, *nearby), self.setting, Now())
         if self._total is None:
             model = change.root.owner.model if change.root.graph is not None else change.made[0].owner.model
             self._total = estimate(model.graph.nodes, self.setting) - after + before
@@ -79,8 +85,10 @@ class TradeJudge:
         )
         if rule in self.options.force:
             return Decision(rule, at, was, would_be, True, f"forced; {figures}")
-        taken = would_be <= was
-        return Decision(rule, at, was, would_be, taken, figures if taken else f"would lose: {figures}")
+        if would_be <= was * LEAST_GAIN:
+            return Decision(rule, at, was, would_be, True, figures)
+        verdict = "would gain too little" if would_be < was else "would lose"
+        return Decision(rule, at, was, would_be, False, f"{verdict}: {figures}")
 
     def _weighed(self, cost: Cost) -> float:
         """Seconds by which the whole graph's time grows with `cost`, to first order."""
@@ -90,6 +98,15 @@ class TradeJudge:
         if top == 0:
             return cost.device_seconds
         return float(cost.host_seconds * (host / top) ** 3 + cost.device_seconds * (device / top) ** 3)
+
+
+def neighbours(change: Change) -> tuple[Node, ...]:
+    """The nodes that read what the change made: what they cost depends on who makes it."""
+    made = set(change.made)
+    tensors = [t for node in change.made for t in node.outputs if t is not None]
+    tensors += change.replaced.values()
+    found = dict.fromkeys(r for t in tensors for r in islice(t.consumers, MOST_READERS) if r not in made)
+    return tuple(found)
 
 
 def unknown_size(change: Change) -> bool:

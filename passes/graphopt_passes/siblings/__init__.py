@@ -11,6 +11,7 @@ from graphopt.rewrite import Rule
 from graphopt_passes.siblings.convs import MergeAdjacentConvs, MergeEqualSiblingConvs, MergeSiblingConvs
 from graphopt_passes.siblings.enlarge import EnlargeAdjacentConvs, EnlargeSiblingConvs
 from graphopt_passes.siblings.fans import Fans
+from graphopt_passes.siblings.grouped import MergeGroupedSiblingConvs
 from graphopt_passes.siblings.products import (
     MergeAdjacentGemms,
     MergeAdjacentMatmuls,
@@ -26,7 +27,7 @@ Stage = tuple[Rule[Any], ...]
 STAGES: tuple[Stage, ...] = (
     (MergeAdjacentConvs(), MergeAdjacentMatmuls(), MergeAdjacentGemms()),
     (EnlargeAdjacentConvs(),),
-    (MergeSiblingConvs(), MergeSiblingMatmuls(), MergeSiblingGemms()),
+    (MergeSiblingConvs(), MergeGroupedSiblingConvs(), MergeSiblingMatmuls(), MergeSiblingGemms()),
     (MergeEqualSiblingConvs(), MergeEqualSiblingMatmuls()),
     (EnlargeSiblingConvs(),),
 )

@@ -62,7 +62,7 @@ def test_a_merge_that_loses_is_taken_back_whole_and_explained() -> None:
     assert not decision.taken
     assert decision.ratio > 1
     assert decision.reason.startswith("would lose: 1.")
-    assert "2 kernels become 3" in decision.reason
+    assert "4 kernels become 5" in decision.reason
     assert [reason for _, reason in log.refusals] == [decision.reason]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from graphopt.api import Proving, Result, optimize
+from graphopt.api import Result, optimize
 from graphopt.errors import (
     EngineError,
     ExecutionError,
@@ -25,6 +25,7 @@ from graphopt.errors import (
     VerificationError,
 )
 from graphopt.pipeline import Pass, PassManager
+from graphopt.prover import Proving
 from graphopt.report import Report
 from graphopt.rewrite import Exactness, NoMatch, Refused, Rewriter, Rule
 from graphopt.targets import Target

@@ -7,18 +7,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from onnx import ModelProto
 
 from graphopt.cost import find_device
-from graphopt.engine import Run, Source, run_pipeline
+from graphopt.engine import Source
 from graphopt.errors import PipelineError
-from graphopt.graph import Model, export_model
+from graphopt.graph import Model
 from graphopt.instruments import Instrument
-from graphopt.model import read_proto, save, strict_problem, to_proto
+from graphopt.model import read_proto, save, to_proto
 from graphopt.pipeline import Options, Pipeline, parse_pipeline, suggestion
 from graphopt.plugins import PRESETS, check_rule_names, find_passes
+from graphopt.prover import Mode, Prover, Proving
 from graphopt.report import Report
 from graphopt.report.build import build_report
 from graphopt.surgeon import from_surgeon, is_surgeon_graph, to_surgeon
@@ -27,7 +28,6 @@ from graphopt.targets import Target
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
 
-    from graphopt.verify import Tolerance, Verification
 
 AnyPath = str | os.PathLike[str]
 
@@ -61,17 +61,6 @@ class Result:
         save(self.graph, path)
 
 
-@dataclass(frozen=True)
-class Proving:
-    """How the result is compared with the original; see `graphopt.verify`."""
-
-    inputs: Any = None
-    samples: int = 3
-    seed: int = 0
-    tolerance: Tolerance | None = None
-    custom_op_libraries: Sequence[str] = ()
-
-
 def optimize(
     source: ModelProto | gs.Graph | AnyPath,
     *,
@@ -80,7 +69,7 @@ def optimize(
     force: Iterable[str] = (),
     forbid: Iterable[str] = (),
     shapes: Mapping[str, Sequence[int]] | None = None,
-    verify: bool = True,
+    verify: bool | str = True,
     proving: Proving | None = None,
     device: str = "h200",
     batch: int | None = None,
@@ -95,60 +84,27 @@ def optimize(
     `device` and `batch` are what the cost model decides for. `block` spells conv-bias-activation blocks: "plain",
     "function" or "fused".
 
+    `verify` is True (or "model") to compare the whole model's outputs, "each" to compare every rewrite as well, False
+    (or "none") to check validity only; `proving` says on which inputs and how closely.
+
     Raises ModelError, ShapeError, PipelineError for what is the caller's to mend, ExecutionError where the model
     cannot be executed to compare it (`verify=False` goes without).
     """
     options = make_options(target, force, forbid, device=device, batch=batch, block=block)
     steps = make_pipeline(pipeline)
     name, opened = open_source(source, shapes)
-
-    def run(limit: int | None, excluded: frozenset[str]) -> Run:
-        return run_pipeline(opened, steps, options, limit=limit, excluded=excluded, instruments=instruments)
-
-    from graphopt.proof import prove
-
-    how = proving or Proving()
-
-    def check(made: Run) -> Verification:
-        return compare(opened, made.model, how) if verify else check_validity(opened, made.model)
-
-    proved = prove(run, check)
+    proved = Prover(opened, steps, options, proving or Proving(), instruments).prove(mode_named(verify))
     return Result(proved.run.model, lambda: build_report(name, opened.open(), proved, steps, options))
 
 
-def compare(source: Source, made: Model, how: Proving) -> Verification:
-    """Compares `made` with the model that it was made of."""
-    from graphopt.verify import Located, Tolerance, verify
-
-    return verify(
-        Located(source.proto, source.folder),
-        Located(export_model(made), made.folder),
-        inputs=how.inputs,
-        samples=how.samples,
-        seed=how.seed,
-        tolerance=how.tolerance or Tolerance(),
-        custom_op_libraries=how.custom_op_libraries,
-        shapes=source.shapes or None,
-    )
-
-
-def check_validity(source: Source, made: Model) -> Verification:
-    """What is checked when outputs are not compared: that the result is valid, shapes included, if the model was."""
-    from graphopt.verify import Verification
-
-    problem = strict_problem(made)
-    if problem is not None and strict_problem(source.open()) is not None:
-        problem = None  # its shapes contradicted each other before
-    open_point = "the outputs were not compared (verification was switched off)"
-    return Verification(
-        passed=problem is None,
-        checks=("checker",),
-        outputs=(),
-        samples=0,
-        how="the ONNX checker; the outputs were not compared",
-        problems=(problem,) if problem is not None else (),
-        not_checked=(open_point,),
-    )
+def mode_named(verify: bool | str) -> Mode:
+    """The mode of proving that `verify` asks for. Raises PipelineError for an unknown one."""
+    if isinstance(verify, bool):
+        return Mode.MODEL if verify else Mode.NONE
+    modes = [mode.value for mode in Mode]
+    if verify not in modes:
+        raise PipelineError(f"there is no way to verify called '{verify}'; take {', '.join(modes)}.")
+    return Mode(verify)
 
 
 def open_source(

@@ -21,6 +21,8 @@ MOST_PLACES = 4
 
 Optimize = Callable[[int | None, frozenset[str]], Run]
 Check = Callable[[Run], Verification]
+# (limit, excluded) of the run that ends with the guilty rewrite -> the path of its reproducer
+Reproduce = Callable[[int, frozenset[str]], str | None]
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Proved:
     withdrawn: tuple[Withdrawn, ...]
 
 
-def prove(optimize: Optimize, check: Check) -> Proved:
+def prove(optimize: Optimize, check: Check, reproduce: Reproduce) -> Proved:
     """Runs `optimize` and takes guilty rewrites back until `check` passes.
 
     `optimize(limit, excluded)` runs the pipeline over a fresh import; limit 0 gives the untouched model, which `check`
@@ -69,7 +71,8 @@ def prove(optimize: Optimize, check: Check) -> Proved:
                 )
             return Proved(untouched, verification, tuple(withdrawn))
         guilty = find_guilty(optimize, check, excluded, run.log.applications)
-        withdrawn.append(Withdrawn(guilty.rule, guilty.at, guilty.number, problem))
+        saved = reproduce(guilty.number, excluded)
+        withdrawn.append(Withdrawn(guilty.rule, guilty.at, guilty.number, problem, saved))
         places = sum(w.rule == guilty.rule for w in withdrawn)
         excluded |= {guilty.key if places < MOST_PLACES else f"{guilty.rule}@*"}
 

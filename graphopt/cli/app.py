@@ -9,6 +9,7 @@ import typer
 
 from graphopt.cli.parsing import parse_capabilities, parse_shapes
 from graphopt.cli.screen import progress, screen
+from graphopt.prover import Mode
 from graphopt.targets import Target
 from graphopt.version import VERSION
 
@@ -78,7 +79,10 @@ def optimize(
     samples: Annotated[int, typer.Option(min=1, help="Random inputs to compare on.")] = 3,
     seed: Annotated[int, typer.Option(help="The seed of the random inputs.")] = 0,
     custom_ops: LibraryOption = [],
-    verify: Annotated[bool, typer.Option(help="Compare outputs before anything is written.")] = True,
+    verify: Annotated[
+        Mode, typer.Option(help="Compare the whole model, or each rewrite as well, before anything is written.")
+    ] = Mode.MODEL,
+    no_verify: Annotated[bool, typer.Option("--no-verify", help="Check validity only: --verify none.")] = False,
     engine: Annotated[
         Path | None, typer.Option(metavar="PLAN", help="Build a TensorRT engine of the result, too.")
     ] = None,
@@ -101,7 +105,7 @@ def optimize(
             "device": device,
             "batch": batch,
             "block": block,
-            "verify": verify,
+            "verify": Mode.NONE.value if no_verify else verify.value,
         },
         inputs=inputs,
         samples=samples,

@@ -10,14 +10,16 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 import graphopt
-from graphopt.api import Proving, Result
+from graphopt.api import Result
 from graphopt.engine import Source
 from graphopt.errors import SaveError, VerificationError
 from graphopt.instruments import Dumper, Instrument
 from graphopt.model import check_place, read_proto, write_atomically
 from graphopt.pipeline import Options
+from graphopt.prover import Proving
 from graphopt.report.build import size_of
 from graphopt.report.text import render_report, render_size, render_verification
+from graphopt.verify import Tolerance
 
 if TYPE_CHECKING:
     from graphopt.tensorrt import Engine
@@ -50,7 +52,8 @@ def run_job(job: Job, progress: Instrument) -> RenderableType:
     instruments: list[Instrument] = [progress]
     if job.dump is not None:
         instruments.append(Dumper(job.dump))
-    how = Proving(job.inputs, job.samples, job.seed, None, job.custom_ops)
+    reproducers = job.output.parent / f"{job.output.stem}.reproducers"
+    how = Proving(job.inputs, job.samples, job.seed, Tolerance(), job.custom_ops, reproducers)
     result = graphopt.optimize(job.model, **job.settings, proving=how, instruments=instruments)
     if job.engine is not None:
         result = with_engine(result, job.engine, job.settings["shapes"], job.capabilities)
@@ -88,7 +91,8 @@ def summary(engine: Engine) -> str:
     generations = ", ".join(f"{major}.{minor}" for major, minor in engine.compute_capabilities)
     activations = f"{facts.activation_bytes:,}" if facts.activation_bytes is not None else "unknown"
     return (
-        f"{engine.flavour.title} {engine.version} engine for compute capability {generations}: {facts.kernels} kernels, "
+        f"{engine.flavour.title} {engine.version} engine for compute capability {generations}: "
+        f"{facts.kernels} kernels, "
         f"{facts.sync_layers} synchronisation layers, {activations} bytes of activations, {len(engine.plan):,} bytes"
     )
 

@@ -1,0 +1,117 @@
+"""Checking each rewrite where it happens: what it consumed against what it made, as two small models.
+
+A mismatch takes the application back. A rule may rely on what stands upstream (a Relu that makes its input positive),
+so a mismatch is believed only when it stays with more and more of the upstream nodes in both models.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from graphopt.cutout import CannotCutError, Cutout, cut_out
+from graphopt.errors import ExecutionError, InputsError, ShapeError
+from graphopt.graph import Model
+from graphopt.model import write_atomically
+from graphopt.proof import Withdrawn
+from graphopt.rewrite import Change, Exactness
+from graphopt.verify import Exact, Mismatch, Tolerance, compare_small, draw, infer_ranges
+
+# Upstream nodes in the cutout: the first number is tried first, more only after a mismatch or where it did not run.
+CONTEXTS = (2, 16, 128, 1024)
+SAMPLES = 2
+
+
+@dataclass
+class RewriteChecker:
+    """A judge of `graphopt.rewrite.Rewriter` that compares every change on random inputs.
+
+    `strict` also takes back what cannot be checked on its own; without it such changes are counted in `unchecked` and
+    the comparison of the whole model stands for them. `folder` is where reproducers go, None for nowhere.
+    """
+
+    folder: Path | None = None
+    strict: bool = False
+    seed: int = 0
+    checked: int = 0
+    unchecked: list[str] = field(default_factory=list)
+    withdrawn: list[Withdrawn] = field(default_factory=list)
+
+    def __call__(self, change: Change) -> str | None:
+        """None when both sides agree, else the sentence that takes the change back."""
+        verdict = self._compare(change)
+        if isinstance(verdict, _Found):
+            saved = save_reproducer(self.folder, change, verdict.cutout, verdict.mismatch)
+            reason = f"its result is wrong: {verdict.mismatch.reason}"
+            number = self.checked + len(self.unchecked) + 1
+            self.withdrawn.append(Withdrawn(change.rule.name, change.root.label, number, reason, saved))
+            return reason
+        if verdict is None:
+            self.checked += 1
+            return None
+        self.unchecked.append(f"{change.rule.name} at {change.root.label}: {verdict}")
+        return f"it cannot be checked on its own: {verdict}" if self.strict else None
+
+    def _compare(self, change: Change) -> _Found | str | None:
+        """What was found wrong, or why nothing could be compared, or None."""
+        found: _Found | None = None
+        reason = "it changes nothing that is computed"
+        if not change.replaced and not change.rewired:
+            return None  # nodes or weights that nothing read are gone: there is nothing to compare
+        for context in CONTEXTS:
+            try:
+                cutout = cut_out(change, change_model(change), context)
+                mismatch = self._run(change, cutout)
+            except (CannotCutError, ExecutionError, InputsError, ShapeError) as error:
+                reason = str(error)
+            else:
+                if mismatch is None:
+                    return None
+                found = _Found(cutout, mismatch)
+                if cutout.is_whole:
+                    return found
+        return found if found is not None else reason
+
+    def _run(self, change: Change, cutout: Cutout) -> Mismatch | None:
+        rng = np.random.default_rng([self.seed, zlib.crc32(change.root.label.encode())])
+        ranges = infer_ranges(cutout.before)
+        feeds = [draw(list(cutout.before.graph.input), rng, ranges) for _ in range(SAMPLES)]
+        criterion = Exact() if change.rule.exactness is Exactness.EXACT else Tolerance()
+        return compare_small(cutout.before, cutout.after, feeds, criterion)
+
+
+@dataclass(frozen=True)
+class _Found:
+    cutout: Cutout
+    mismatch: Mismatch
+
+
+def change_model(change: Change) -> Model:
+    """The model that a change belongs to."""
+    if change.replaced:
+        return next(iter(change.replaced)).graph.model
+    return next(iter(change.rewired)).owner.model
+
+
+def save_reproducer(folder: Path | None, change: Change, cutout: Cutout, mismatch: Mismatch) -> str | None:
+    """Writes `before.onnx`, `after.onnx` and `inputs.npz` as one zip file into `folder`; returns its path."""
+    if folder is None:
+        return None
+    inputs = io.BytesIO()
+    np.savez(inputs, **{k: v for k, v in mismatch.feeds.items() if isinstance(v, np.ndarray)})  # type: ignore[arg-type]
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("before.onnx", cutout.before.SerializeToString())
+        archive.writestr("after.onnx", cutout.after.SerializeToString())
+        archive.writestr("inputs.npz", inputs.getvalue())
+        archive.writestr("reason.txt", f"{change.rule.name} at {change.root.label}: {mismatch.reason}\n")
+    mark = zlib.crc32(change.root.label.encode())
+    path = folder / f"{change.rule.name}-{mark:08x}.reproducer.zip"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, packed.getvalue())
+    return str(path)

@@ -15,6 +15,10 @@ from graphopt_passes.blocks.activations import (
     RecognizeSoftplus,
     RecognizeSwish,
 )
+from graphopt_passes.blocks.group_norm import RecognizeGroupNorm
+from graphopt_passes.blocks.moments import RecognizeMoments
+from graphopt_passes.blocks.norm_affine import FoldScaleIntoNorm, FoldShiftIntoNorm
+from graphopt_passes.blocks.norms import RecognizeInstanceNorm, RecognizeLayerNorm, RecognizeRmsNorm
 from graphopt_passes.blocks.rectifiers import RecognizeLeakyRelu, RecognizePRelu
 
 
@@ -33,4 +37,11 @@ class RecognizeBlocks(Pass):
         RecognizeSwish(),
         RecognizeLeakyRelu(),
         RecognizePRelu(),
+        RecognizeLayerNorm(),
+        RecognizeMoments(),
+        RecognizeRmsNorm(),
+        RecognizeInstanceNorm(),
+        RecognizeGroupNorm(),
+        FoldScaleIntoNorm(),
+        FoldShiftIntoNorm(),
     )

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from graphopt.verify.tolerance import Doubles, Evidence, Tolerance, Verdict, largest
+from graphopt.verify.tolerance import Doubles, Evidence, Tolerance, Verdict, largest, until_explained
 from graphopt.verify.values import as_double, epsilon, smallest_normal
 
 _POOL = 64  # the smallest elements pooled at least: this many, or an eighth of those that are not 0
@@ -33,27 +33,32 @@ def judge_floats(
     before, after = before[finite], after[finite]
     apart = np.abs(after - before)
     worst = largest(apart)
-    pools = Pools(before)
-    allowed = tolerance.ulps * epsilon(dtype)
-    if (apart <= allowed * pools.neighbours()).all():
+    floor = tolerance.ulps * epsilon(dtype) * np.abs(before) + smallest_normal(dtype)
+    if (apart <= floor).all():
         return Verdict(True, "nearly equal", worst)
     exact = _same_numbers(evidence.exact(), finite)
-    spread = None
-    if exact is None or not _is_plausible(before, exact, dtype):
-        spread = _spread(evidence, exact, finite)
-        if exact is None or spread is None or _rms(np.abs(before - exact)) > tolerance.factor * _rms(spread):
-            return _without_measure(before, apart, dtype, worst)
+    if exact is None:
+        return _without_measure(before, apart, dtype, worst)
     known = np.isfinite(exact)
     own = np.where(known, np.abs(before - exact), 0.0)
     others = np.where(known, np.abs(after - exact), apart)
-    floor = allowed * np.abs(before) + smallest_normal(dtype)
+    pools = Pools(before)
     verdict = partial(Verdict, worst=worst, original_error=largest(own), candidate_error=largest(others))
-    if spread is None:
-        if _within(others, own, pools, tolerance, floor):
-            return verdict(True, "float64")
-        spread = _spread(evidence, exact, finite)
-    if spread is not None and _within(others, np.maximum(own, spread), pools, tolerance, floor):
+    is_doubtful = _is_doubtful(before, exact, dtype)
+    if not is_doubtful and not _violations(others, own, pools, tolerance, floor):
+        return verdict(True, "float64")
+    spread = _Spread(exact, finite)
+
+    def unexplained(run: npt.NDArray[Any]) -> int:
+        spread.widen(run)
+        if is_doubtful and _rms(own) > tolerance.factor * _rms(spread.apart):
+            return len(own) + 1
+        return _violations(others, np.maximum(own, spread.apart), pools, tolerance, floor)
+
+    if until_explained(evidence.perturbed(), unexplained):
         return verdict(True, "perturbed")
+    if is_doubtful and _rms(own) > tolerance.factor * _rms(spread.apart):
+        return _without_measure(before, apart, dtype, worst)
     reason = (
         f"its error against a float64 run is {largest(others):.3g}, the original's {largest(own):.3g}, "
         f"and somewhere it is more than {tolerance.factor:g} times what rounding explains"
@@ -86,18 +91,11 @@ class Pools:
         level: Doubles = highest[np.maximum(reach, self._least) - 1]
         return level
 
-    def neighbours(self) -> Doubles:
-        """For each element the size of the largest that is at most 16 times as large."""
-        if not len(self._sizes):
-            return self._sizes
-        reach = np.searchsorted(self._sorted, _REACH * self._sizes, side="right")
-        return self._sorted[reach - 1]
 
-
-def _within(others: Doubles, own: Doubles, pools: Pools, tolerance: Tolerance, floor: Doubles) -> bool:
-    if (others > tolerance.factor * pools.levels(own) + floor).any():
-        return False
-    return _rms(others) <= tolerance.factor * _rms(own) + _rms(floor)
+def _violations(others: Doubles, own: Doubles, pools: Pools, tolerance: Tolerance, floor: Doubles) -> int:
+    """In how many elements the error is too large, and one more where it is over the whole array."""
+    count = int((others > tolerance.factor * pools.levels(own) + floor).sum())
+    return count + int(_rms(others) > tolerance.factor * _rms(own) + _rms(floor))
 
 
 def _rms(numbers: Doubles) -> float:
@@ -115,20 +113,26 @@ def _same_numbers(array: npt.NDArray[Any] | None, finite: npt.NDArray[np.bool_])
     return numbers[finite] if numbers.shape == finite.shape else None
 
 
-def _is_plausible(before: Doubles, exact: Doubles, dtype: np.dtype[Any]) -> bool:
+def _is_doubtful(before: Doubles, exact: Doubles, dtype: np.dtype[Any]) -> bool:
     known = np.isfinite(exact)
-    scale = _rms(exact[known])
     limit = min(_DOUBTFUL_ULPS * epsilon(dtype), _DOUBTFUL)
-    return bool(known.any()) and _rms((before - exact)[known]) <= limit * scale + smallest_normal(dtype)
+    return not known.any() or _rms((before - exact)[known]) > limit * _rms(exact[known]) + smallest_normal(dtype)
 
 
-def _spread(evidence: Evidence, exact: Doubles | None, finite: npt.NDArray[np.bool_]) -> Doubles | None:
+class _Spread:
     """How far rounding errors move each element: the largest distance of a perturbed run from the exact one."""
-    if exact is None:
-        return None
-    runs = [_same_numbers(run, finite) for run in evidence.perturbed()]
-    apart = [np.nan_to_num(np.abs(run - exact), nan=0.0, posinf=0.0) for run in runs if run is not None]
-    return np.max(apart, axis=0) if apart else None
+
+    def __init__(self, exact: Doubles, finite: npt.NDArray[np.bool_]) -> None:
+        self._exact = exact
+        self._finite = finite
+        self.apart: Doubles = np.zeros_like(exact)
+
+    def widen(self, run: npt.NDArray[Any]) -> None:
+        """Takes one more run into account; one of another shape says nothing about elements."""
+        numbers = _same_numbers(run, self._finite)
+        if numbers is not None:
+            apart = np.nan_to_num(np.abs(numbers - self._exact), nan=0.0, posinf=0.0)
+            np.maximum(self.apart, apart, out=self.apart)
 
 
 def _without_measure(before: Doubles, apart: Doubles, dtype: np.dtype[Any], worst: float) -> Verdict:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from graphopt.verify.source import Located
 from graphopt.verify.values import Array, Feeds, Leaves, Value, is_float, leaves
 from graphopt.verify.widen import CannotWiden, widen
 
-RUNS = 4  # with rounding errors
+RUNS = 24  # with rounding errors, at most
 
 
 class Measure:
@@ -29,7 +29,7 @@ class Measure:
         self._original = original
         self._libraries = libraries
         self._threads = threads
-        self._engine: list[Engine | None] = []
+        self._exact: list[_Wide | None] = []
         self._measured: dict[int, Measured] = {}
 
     def on(self, feeds: Feeds) -> Measured:
@@ -39,13 +39,13 @@ class Measure:
 
     def exact(self, feeds: Feeds) -> Leaves | None:
         """The outputs' arrays of a float64 run; None where there is none."""
-        if not self._engine:
+        if not self._exact:
             try:
-                self._engine.append(self._open(widen(self._original)))
+                self._exact.append(self._made(widen(self._original)))
             except CannotWiden:
-                self._engine.append(None)
-        engine = self._engine[0]
-        return None if engine is None else self._run(engine, feeds)
+                self._exact.append(None)
+        wide = self._exact[0]
+        return None if wide is None else wide.run(feeds)
 
     def perturbed(self, feeds: Feeds) -> Iterator[Leaves]:
         """The outputs' arrays of float64 runs with rounding errors put in at random."""
@@ -55,30 +55,35 @@ class Measure:
             return
         for seed in range(RUNS):
             reseed(proto, seed)
-            engine = self._open(proto)
-            found = None if engine is None else self._run(engine, feeds)
+            found = self._made(proto).run(feeds)
             if found is None:
                 return
             yield found
 
-    def _open(self, proto: onnx.ModelProto) -> Engine | None:
-        model = Located(proto, self._original.folder)
-        try:
-            return OnnxRuntime(model, self._libraries, self._threads)
-        except Rejected:
-            if source.foreign_operators(proto):
-                return None
-        try:
-            return Reference(model)
-        except Rejected:
-            return None
+    def _made(self, proto: onnx.ModelProto) -> _Wide:
+        return _Wide(Located(proto, self._original.folder), self._libraries, self._threads)
 
-    def _run(self, engine: Engine, feeds: Feeds) -> Leaves | None:
+
+class _Wide:
+    """A widened model, run by the first engine that does: ONNX Runtime finds out about some kernels only then."""
+
+    def __init__(self, model: Located, libraries: Sequence[str], threads: int) -> None:
+        self._ways: list[Callable[[], Engine]] = [lambda: OnnxRuntime(model, libraries, threads)]
+        if not source.foreign_operators(model.proto):
+            self._ways.append(lambda: Reference(model))
+        self._engine: Engine | None = None
+
+    def run(self, feeds: Feeds) -> Leaves | None:
+        """The outputs' arrays; None where no engine runs the model."""
         wide = {name: _wide(value) for name, value in feeds.items()}
-        try:
-            return leaves(engine.run(wide))
-        except Failed:
-            return None
+        while self._ways:
+            try:
+                self._engine = self._engine or self._ways[0]()
+                return leaves(self._engine.run(wide))
+            except (Failed, Rejected):
+                self._engine = None
+                del self._ways[0]
+        return None
 
 
 def _wide(value: Value) -> Any:
@@ -96,7 +101,8 @@ class Measured:
         self._measure = measure
         self._feeds = feeds
         self._exact: list[Leaves | None] = []
-        self._perturbed: list[Leaves] | None = None
+        self._perturbed: list[Leaves] = []
+        self._more: Iterator[Leaves] | None = None
 
     def of(self, leaf: str) -> OutputEvidence:
         """The evidence about one output's array."""
@@ -109,11 +115,18 @@ class Measured:
         found = self._exact[0]
         return None if found is None else found.get(leaf)
 
-    def perturbed(self, leaf: str) -> Sequence[Array]:
+    def perturbed(self, leaf: str) -> Iterator[Array]:
         """That array in float64 runs with rounding errors put in."""
-        if self._perturbed is None:
-            self._perturbed = list(self._measure.perturbed(self._feeds))
-        return [run[leaf] for run in self._perturbed if leaf in run]
+        if self._more is None:
+            self._more = self._measure.perturbed(self._feeds)
+        for number in range(RUNS):
+            if number == len(self._perturbed):
+                run = next(self._more, None)
+                if run is None:
+                    return
+                self._perturbed.append(run)
+            if leaf in self._perturbed[number]:
+                yield self._perturbed[number][leaf]
 
 
 @dataclass(frozen=True)
@@ -127,6 +140,6 @@ class OutputEvidence:
         """The array in a float64 run; None where there is none."""
         return self.measured.exact(self.leaf)
 
-    def perturbed(self) -> Sequence[Array]:
+    def perturbed(self) -> Iterator[Array]:
         """The array in float64 runs with rounding errors put in at random."""
         return self.measured.perturbed(self.leaf)

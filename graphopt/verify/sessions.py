@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import onnx
 
+from graphopt.errors import ExecutionError
 from graphopt.verify import source
 from graphopt.verify.source import Located
 from graphopt.verify.values import Array, Feeds, Value, is_custom
@@ -76,8 +77,7 @@ class OnnxRuntime:
         options.log_severity_level = 4
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.intra_op_num_threads = threads
-        for library in libraries:
-            options.register_custom_ops_library(str(library))
+        _register(options, libraries)
         if model.folder is not None:
             options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(model.folder))
         message: bytes | str | None = source.to_bytes(model)
@@ -121,6 +121,15 @@ class OnnxRuntime:
         return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(
             np.ascontiguousarray(value), self._elements[name]
         )
+
+
+def _register(options: Any, libraries: Sequence[str]) -> None:
+    """Loads the custom-operator libraries that the user named; they are code and are never found by themselves."""
+    try:
+        for library in libraries:
+            options.register_custom_ops_library(str(library))
+    except Exception as error:  # onnxruntime's exceptions have no common base below Exception
+        raise ExecutionError(f"The custom-operator library {library} cannot be loaded: {first_line(error)}.") from error
 
 
 def _session(message: bytes | str, options: Any) -> Any:

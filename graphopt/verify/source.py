@@ -27,7 +27,6 @@ class Located:
 
     proto: onnx.ModelProto
     folder: Path | None = None
-    path: Path | None = None
 
 
 AnyModel: TypeAlias = "onnx.ModelProto | Located | str | os.PathLike[str]"
@@ -53,7 +52,7 @@ def locate(model: AnyModel) -> Located:
         raise ModelError(f"The file {path} is not an ONNX model; give a model saved by onnx.save.") from error
     if not proto.HasField("graph"):  # an empty file is a valid message
         raise ModelError(f"The file {path} is not an ONNX model; give a model saved by onnx.save.")
-    return Located(proto, path.resolve().parent, path)
+    return Located(proto, path.resolve().parent)
 
 
 def graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from graphopt.pipeline import Pass
 from graphopt_passes.blocks import RecognizeBlocks
+from graphopt_passes.concats import ElideConcats
 from graphopt_passes.constants import FoldConstants
 from graphopt_passes.dead_layers import CleanUp
 from graphopt_passes.duplicates import ShareDuplicates
@@ -18,5 +19,6 @@ PASSES: tuple[type[Pass], ...] = (
     RecognizeBlocks,
     FuseVertical,
     FoldConstants,
+    ElideConcats,
     MergeSiblings,
 )

@@ -1,0 +1,31 @@
+"""Concat, Split and Slice against each other: no element is moved that could stay where it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from graphopt.pipeline import Pass
+from graphopt.rewrite import Rule
+from graphopt_passes.concats.coalesce import CoalesceParts
+from graphopt_passes.concats.flatten import DropEmptyParts, FlattenConcats
+from graphopt_passes.concats.part_of_concat import GatherConcatInput, SliceConcatInput
+from graphopt_passes.concats.split_of_concat import SplitConcatApart
+
+
+@dataclass(frozen=True)
+class ElideConcats(Pass):
+    """Takes out Concats, Splits and Slices that undo one another, and moves work to where fewer are needed."""
+
+    name: ClassVar[str] = "elide-concats"
+    rules: ClassVar[tuple[Rule[Any], ...]] = (
+        DropEmptyParts(),
+        FlattenConcats(),
+        CoalesceParts(),
+        SplitConcatApart(),
+        SliceConcatInput(),
+        GatherConcatInput(),
+    )
+
+
+__all__ = ["ElideConcats"]

@@ -29,22 +29,22 @@ def run_rules(rules: Sequence[Rule[Any]], facts: Facts, edit: Rewriter) -> str:
     Time is O(nodes + applications): rules are indexed by their root operator, an application re-queues its neighbours
     only. When the number of applications passes the bound, the rules that fired last are logged as undoing each other.
     """
-    by_root: dict[str, list[Rule[Any]]] = {}
-    for rule in rules:
-        for root in rule.roots:
-            by_root.setdefault(root, []).append(rule)
-    anywhere = by_root.pop(ANY, [])
-    queue = deque(node for graph in facts.model.graphs() for node in graph.sorted_nodes())
+    rules_at = _Index(rules)
+    graphs = list(facts.model.graphs())
+    nodes = sum(len(graph.nodes) for graph in graphs)
+    bound = max(LEAST_APPLICATIONS, MOST_APPLICATIONS_PER_NODE * nodes) + len(edit.log.applications)
+    queue = deque(node for graph in graphs for node in graph.sorted_nodes() if rules_at[node.op])
     queued = set(queue)
-    bound = max(LEAST_APPLICATIONS, MOST_APPLICATIONS_PER_NODE * len(queue)) + len(edit.log.applications)
     while queue:
         node = queue.popleft()
         queued.discard(node)
-        for rule in (*by_root.get(node.op, ()), *anywhere):
-            if node.is_erased or not _try(rule, node, facts, edit):
+        if node.is_erased:
+            continue
+        for rule in rules_at[node.op]:
+            if not _try(rule, node, facts, edit):
                 continue
             for touched in edit.touched:
-                if touched not in queued and not touched.is_erased:
+                if touched not in queued and rules_at[touched.op] and not touched.is_erased:
                     queued.add(touched)
                     queue.append(touched)
             if not node.is_erased and node not in queued:
@@ -58,6 +58,23 @@ def run_rules(rules: Sequence[Rule[Any]], facts: Facts, edit: Rewriter) -> str:
             edit.log.refuse(" / ".join(sorted(recent)), "these rules undo each other; stopped", node)
             return Stop.CYCLE
     return Stop.DONE
+
+
+class _Index(dict[str, "tuple[Rule[Any], ...]"]):
+    """The rules to try at a node, by its operator: those that name it as a root, then those of any root."""
+
+    def __init__(self, rules: Sequence[Rule[Any]]) -> None:
+        super().__init__()
+        self._anywhere = tuple(rule for rule in rules if ANY in rule.roots)
+        for rule in rules:
+            for root in rule.roots:
+                if root != ANY:
+                    self[root] = (*self.get(root, ()), rule)
+        for root in self:
+            self[root] += self._anywhere
+
+    def __missing__(self, op: str) -> tuple[Rule[Any], ...]:
+        return self._anywhere
 
 
 def _try(rule: Rule[Any], node: Node, facts: Facts, edit: Rewriter) -> bool:

@@ -165,14 +165,17 @@ class PassManager:
 
     def run(self, context: Context) -> None:
         """Runs the passes in order. A limit on applications that is reached ends the run early."""
+        nodes = context.model.node_count()
         for number, step in enumerate(self.pipeline.passes):
-            record = PassRecord(number, str(step), context.model.node_count())
+            record = PassRecord(number, str(step), nodes)
             for instrument in self.instruments:
                 instrument.before(record, context.model)
             first = len(context.edit.log.applications)
             record.stop = step.run(context) or Stop.DONE
             record.applications = context.edit.log.applications[first:]
-            record.nodes_after = context.model.node_count()
+            if record.applications:
+                nodes = context.model.node_count()
+            record.nodes_after = nodes
             self.records.append(record)
             for instrument in reversed(self.instruments):
                 instrument.after(record, context.model)

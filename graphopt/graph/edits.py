@@ -143,6 +143,9 @@ class Journal:
 def _link(node: Node, graph: Graph) -> None:
     node.graph = graph
     graph.nodes[node] = None
+    if node.bodies:
+        graph.holders[node] = None
+    graph.forget_order()
     _read(node)
     for tensor in node.outputs:
         if tensor is not None:
@@ -151,7 +154,10 @@ def _link(node: Node, graph: Graph) -> None:
 
 
 def _unlink(node: Node) -> None:
-    del node.owner.nodes[node]
+    graph = node.owner
+    del graph.nodes[node]
+    graph.holders.pop(node, None)
+    graph.forget_order()
     node.graph = None
     _forget(node)
     for tensor in node.outputs:
@@ -198,6 +204,8 @@ def _set_inputs(node: Node, inputs: tuple[Tensor | None, ...]) -> None:
     _release(node)
     node.inputs = inputs
     _hold(node)
+    if node.graph is not None:
+        node.graph.forget_order()
 
 
 def _set_outputs(node: Node, outputs: tuple[Tensor | None, ...]) -> None:
@@ -209,9 +217,11 @@ def _set_outputs(node: Node, outputs: tuple[Tensor | None, ...]) -> None:
         if tensor is not None:
             tensor.producer = node
             tensor.graph = node.owner
+    node.owner.forget_order()
 
 
 def _set_graph_output(graph: Graph, index: int, tensor: Tensor) -> None:
     del graph.outputs[index].listings[graph, index]
     graph.outputs[index] = tensor
     tensor.listings[graph, index] = None
+    graph.forget_order()

@@ -24,11 +24,13 @@ class Graph:
     __slots__ = (
         "claims",
         "defaults",
+        "holders",
         "initializers",
         "inputs",
         "model",
         "nodes",
         "opsets",
+        "order",
         "outputs",
         "parent",
         "proto",
@@ -41,6 +43,8 @@ class Graph:
         self.parent = parent
         self.opsets = opsets
         self.nodes: dict[Node, None] = {}
+        self.holders: dict[Node, None] = {}  # those of the nodes that have bodies
+        self.order: list[Node] | None = None  # the nodes sorted; None when a link changed since
         self.inputs: list[Tensor] = []
         self.outputs: list[Tensor] = []
         self.initializers: dict[Tensor, None] = {}
@@ -56,17 +60,33 @@ class Graph:
         return self.opsets.get("", 0)
 
     def sorted_nodes(self) -> list[Node]:
-        """The nodes in topological order, the model's own order kept wherever it is one.
+        """The nodes in topological order, the model's own order kept wherever it is one; not to be changed.
 
         Raises ModelError when the graph has a cycle.
         """
-        order = sorted(self.nodes, key=_position)
+        if self.order is None:
+            order = sorted(self.nodes, key=_position)
+            self.order = order if self._is_sorted(order) else self._repair(order)
+        return self.order
+
+    def _is_sorted(self, order: list[Node]) -> bool:
         seen: set[Node] = set()
         for node in order:
-            if any(p not in seen for p in self._waits_for(node)):
-                return self._repair(order)
+            for tensor in node.inputs:
+                producer = tensor.producer if tensor is not None and tensor.graph is self else None
+                if producer is not None and producer not in seen:
+                    return False
+            if node.bodies and not self._waits_for(node) <= seen:
+                return False
             seen.add(node)
-        return order
+        return True
+
+    def forget_order(self) -> None:
+        """To be called when a link of this graph changed; what its nodes read decides about outer graphs' order too."""
+        graph: Graph | None = self
+        while graph is not None:
+            graph.order = None
+            graph = graph.parent.graph if graph.parent is not None else None
 
     def _repair(self, order: list[Node]) -> list[Node]:
         """Kahn's algorithm with a heap: of all nodes that are ready, the earliest of `order` comes first."""
@@ -110,11 +130,11 @@ class Graph:
 
     def bodies(self) -> Iterator[Graph]:
         """All bodies of this graph's nodes, at any depth."""
-        stack = [body for node in self.nodes for body in node.subgraphs()]
+        stack = [body for node in self.holders for body in node.subgraphs()]
         while stack:
             graph = stack.pop()
             yield graph
-            stack.extend(body for node in graph.nodes for body in node.subgraphs())
+            stack.extend(body for node in graph.holders for body in node.subgraphs())
 
     def is_inside(self, other: Graph) -> bool:
         """Whether this graph is `other` or a body in it: whether it sees `other`'s tensors."""

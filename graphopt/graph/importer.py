@@ -133,6 +133,8 @@ class _Importer:
                     tensor.consumers[node] = tensor.consumers.get(node, 0) + 1
             if proto.attribute:
                 self._attributes(node, proto, graph, scopes)
+                if node.bodies:
+                    graph.holders[node] = None
             if (proto.domain, proto.op_type) in self.local_functions:
                 node.op = f"function::{proto.domain}::{proto.op_type}"
 

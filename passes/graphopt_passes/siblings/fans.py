@@ -19,6 +19,10 @@ class Fans:
     def __init__(self) -> None:
         self._fans: dict[tuple[str, Tensor], dict[Hashable, dict[Node, None]]] = {}
 
+    def is_alone(self, rule: str, node: Node, tensor: Tensor) -> bool:
+        """Whether `node` is the one reader of `tensor`, and no group of readers was looked for yet."""
+        return len(tensor.consumers) == 1 and node in tensor.consumers and (rule, tensor) not in self._fans
+
     def group(self, rule: str, node: Node, tensor: Tensor, key_of: KeyOf) -> list[Node]:
         """The readers of `tensor` with `node`'s key when `node` is the first of them, else an empty list.
 

@@ -68,10 +68,12 @@ class SiblingRule(Rule[Siblings]):
         return pieces
 
     def match(self, node: Node, facts: Facts) -> Siblings | NoMatch:
-        shared = node.input(0)
+        shared, fans = node.input(0), facts.shared(Fans)
+        if shared is not None and fans.is_alone(self.name, node, shared):
+            return NoMatch(self.apart, node)
         if shared is None or self.key(node, facts) is None:
             return NoMatch(self.unfit, node)
-        group = facts.shared(Fans).group(self.name, node, shared, lambda n: self.key(n, facts))
+        group = fans.group(self.name, node, shared, lambda n: self.key(n, facts))
         if not group:
             return NoMatch("the first of its siblings stands for all", node)
         if len(group) < 2:

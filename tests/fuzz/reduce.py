@@ -18,12 +18,12 @@ Fails = Callable[[ModelProto, list[Feeds]], bool]
 
 def reduce(model: ModelProto, feeds: list[Feeds], fails: Fails, seconds: float) -> tuple[ModelProto, list[Feeds]]:
     """The smallest model found within the time, with its inputs. `fails` says whether a candidate still shows it."""
-    end, values = time.monotonic() + seconds, _all_values(model, feeds)
+    end, values = time.process_time() + seconds, _all_values(model, feeds)
     progress = True
-    while progress and time.monotonic() < end:
+    while progress and time.process_time() < end:
         progress = False
         for candidate in _candidates(model, values[0] if values else {}):
-            if time.monotonic() > end:
+            if time.process_time() > end:
                 break
             pruned = _pruned(candidate)
             given = [_fitting(pruned, known) for known in values] if values else feeds

@@ -81,12 +81,15 @@ ONE = [oracle.Setting("default", "tensorrt")]
 
 
 def _plant(monkeypatch: pytest.MonkeyPatch, bug: Bug | None) -> None:
-    def optimize(source: ModelProto, setting: oracle.Setting) -> Any:
+    def optimize(source: ModelProto, setting: oracle.Setting, **_: Any) -> Any:
         copy = ModelProto()
         copy.CopyFrom(source)
         if bug is not None:
             bug(copy)
-        return SimpleNamespace(model=copy, report=SimpleNamespace(applied={"planted": 1} if bug else {}))
+        return SimpleNamespace(
+            model=copy,
+            report=SimpleNamespace(applied={"planted": 1} if bug else {}, withdrawn=(), verification={"passed": True}),
+        )
 
     planted = SimpleNamespace(exactness=SimpleNamespace(value="reassociates"), trades=False)
     monkeypatch.setattr(oracle, "optimize", optimize)
@@ -100,7 +103,7 @@ def test_a_planted_bug_is_found_and_shrunk(monkeypatch: pytest.MonkeyPatch, bug:
     for number in range(200):
         case = generate.case_of(3, number)
         assert case is not None
-        failures = oracle.examine(case.model, feeds(case), 0, ONE).failures
+        failures = oracle.examine(case.model, feeds(case), 0, ONE, True).failures
         if any(failure.kind.startswith(kind) for failure in failures):
             failure = next(failure for failure in failures if failure.kind.startswith(kind))
             break
@@ -117,7 +120,7 @@ def test_no_bug_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(100):
         case = generate.case_of(4, number)
         assert case is not None
-        assert not oracle.examine(case.model, feeds(case), 0, ONE).failures
+        assert not oracle.examine(case.model, feeds(case), 0, ONE, True).failures
 
 
 def test_a_failure_comes_back_from_its_files(tmp_path: Path) -> None:

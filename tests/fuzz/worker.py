@@ -15,7 +15,7 @@ from hypothesis.database import InMemoryExampleDatabase
 from tests.fuzz import found, generate
 from tests.fuzz.inputs import Feeds, feeds
 from tests.fuzz.models import Case, cases
-from tests.fuzz.oracle import Failure, Outcome, Setting, examine, guilty
+from tests.fuzz.oracle import Failure, Outcome, Setting, examine, guilty, settings_for
 from tests.fuzz.reduce import reduce
 from tests.fuzz.seeds import register
 
@@ -27,7 +27,7 @@ class _FoundError(Exception):
     pass
 
 
-def work(connection: Connection, seed: int, first: int, step: int, scratch: Path, graphs: Path) -> None:
+def work(connection: Connection, seed: int, first: int, step: int, scratch: Path, graphs: Path, quick: bool) -> None:
     """Examines the cases first, first + step, ... until the connection closes.
 
     Sends ("begin", number), then ("done", number, outcome, names of snippets), and ("shrinking", number) before and
@@ -42,7 +42,7 @@ def work(connection: Connection, seed: int, first: int, step: int, scratch: Path
         unknown = Failure("died", Setting("?", "?"), "the process died or did not end", "died")
         found.save(scratch, case.model, inputs, unknown, "")
         try:
-            outcome = examine(case.model, inputs, case.seed)
+            outcome = examine(case.model, inputs, case.seed, settings_for(case.seed, quick))
         except Exception:  # a fault of the fuzzer itself must not pass for a model that is fine
             broken = Failure("fuzzer", Setting("?", "?"), traceback.format_exc()[-3000:], "a fault of the fuzzer")
             outcome = Outcome(failures=[broken])
@@ -85,7 +85,7 @@ def blamed(model: Any, inputs: list[Feeds], failure: Failure) -> Failure:
     """The failure with the guilty rules in its key, where single rules can be told guilty."""
     if failure.kind == "crash":
         return failure
-    applied = examine(model, inputs, 0, [failure.setting]).fired
+    applied = examine(model, inputs, 0, [failure.setting], False).fired
     rules = guilty(model, inputs, failure, applied)
     if not rules:
         return failure
@@ -95,7 +95,7 @@ def blamed(model: Any, inputs: list[Feeds], failure: Failure) -> Failure:
 
 def same(failure: Failure, model: Any, inputs: list[Feeds]) -> bool:
     """Whether a smaller model still fails in the same way."""
-    failures = examine(model, inputs, 0, [failure.setting]).failures
+    failures = examine(model, inputs, 0, [failure.setting], failure.needs_repetition).failures
     crash = failure.kind == "crash"
     return any(f.key == failure.key if crash else f.kind == failure.kind for f in failures)
 
@@ -103,14 +103,14 @@ def same(failure: Failure, model: Any, inputs: list[Feeds]) -> bool:
 def shrink(seed: int, number: int, case: Case, failure: Failure) -> tuple[bytes, list[Feeds]]:
     """First hypothesis draws simpler models, then nodes are cut off."""
     best = [case]
-    end = time.monotonic() + SHRINK_SECONDS
+    end = time.process_time() + SHRINK_SECONDS
 
     @settings(
         database=InMemoryExampleDatabase(), verbosity=Verbosity.quiet, phases=(Phase.reuse, Phase.shrink), deadline=None
     )
     @given(cases())
     def take(candidate: Case) -> None:
-        if time.monotonic() > end:
+        if time.process_time() > end:
             return
         if same(failure, candidate.model, feeds(candidate)):
             best[0] = candidate

@@ -62,8 +62,9 @@ def compare_small(
             return mismatch
         try:
             return _compare(one, other, first, feeds, criterion)
-        except Failed as error:
+        except Failed as error:  # these inputs do not fit the model: another engine would refuse them, too, and slower
             refusals.append(error)
+            break
     if mismatch is not None:
         return mismatch
     raise ExecutionError(f"The nodes cannot be run on their own, so that they cannot be compared ({refusals[0]}).")

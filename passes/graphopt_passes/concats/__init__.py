@@ -9,7 +9,9 @@ from graphopt.pipeline import Pass
 from graphopt.rewrite import Rule
 from graphopt_passes.concats.coalesce import CoalesceParts
 from graphopt_passes.concats.flatten import DropEmptyParts, FlattenConcats
+from graphopt_passes.concats.grouped import GroupConvs, GroupDistantConvs
 from graphopt_passes.concats.part_of_concat import GatherConcatInput, SliceConcatInput
+from graphopt_passes.concats.sinking import SinkBelowConcat
 from graphopt_passes.concats.split_of_concat import SplitConcatApart
 
 
@@ -25,6 +27,9 @@ class ElideConcats(Pass):
         SplitConcatApart(),
         SliceConcatInput(),
         GatherConcatInput(),
+        GroupConvs(),
+        GroupDistantConvs(),
+        SinkBelowConcat(),
     )
 
 

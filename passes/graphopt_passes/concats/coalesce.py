@@ -72,8 +72,11 @@ def _joined(run: list[Segment], own: list[Tensor], concat: Node, facts: Facts) -
 
 
 def _made(part: Tensor | Segment, axis: int, edit: Rewriter) -> Tensor:
-    if isinstance(part, Tensor):
-        return part
+    return part if isinstance(part, Tensor) else cut_out(part, axis, edit)
+
+
+def cut_out(part: Segment, axis: int, edit: Rewriter) -> Tensor:
+    """A part with known borders, by a Slice of its own."""
     assert isinstance(part.start, int)
     stop = part.stop if isinstance(part.stop, int) else INT64_MAX
     return cut(part.source, axis, part.start, stop, edit).result

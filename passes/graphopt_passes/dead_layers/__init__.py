@@ -8,6 +8,8 @@ from graphopt.pipeline import Context, Pass
 from graphopt_passes.dead_layers.branches import InlineKnownBranch
 from graphopt_passes.dead_layers.chains import AbsOfNegation, DropRepeatedUnary, DropSelfInversePair
 from graphopt_passes.dead_layers.copies import (
+    CastLikeToCast,
+    ConstantToOutput,
     DropCastToSameType,
     DropDropout,
     DropIdentity,
@@ -43,6 +45,7 @@ from graphopt_passes.dead_layers.reshapes import (
     DropTileOnce,
     DropUnsqueezeOfNothing,
 )
+from graphopt_passes.dead_layers.states import DropZeroStates
 from graphopt_passes.dead_layers.unread import DropUnreadOutputs, EraseUnreadNode
 
 
@@ -59,7 +62,9 @@ class CleanUp(Pass):
         DropIdentity(),
         DropoutMaskIsTrue(),
         DropDropout(),
+        ConstantToOutput(),
         DropCastToSameType(),
+        CastLikeToCast(),
         DropJoinOfOne(),
         DropSplitIntoOne(),
         DropIdentityTranspose(),
@@ -81,6 +86,7 @@ class CleanUp(Pass):
         DropRepeatedUnary(),
         DropSelfInversePair(),
         AbsOfNegation(),
+        DropZeroStates(),
     )
 
     def run(self, context: Context) -> str | None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from graphopt.facts import Facts
-from graphopt.graph import Node, Tensor
-from graphopt.rewrite import NoMatch
+from graphopt.facts import SMALL_BYTES, Facts
+from graphopt.graph import Node, SparseConstant, Tensor
+from graphopt.rewrite import NoMatch, Rewriter, Rule
 from graphopt_passes.common.arguments import Ints, ints_argument
 from graphopt_passes.common.pure import is_inference_dropout
 from graphopt_passes.dead_layers.wires import NoOp, returned
@@ -51,6 +51,49 @@ class DropCastToSameType(NoOp):
             like = node.input(1)
             to = like.dtype if like is not None else None
         return x if to == x.dtype else NoMatch("it changes the dtype", node)
+
+
+class CastLikeToCast(Rule[tuple[Node, int]]):
+    """CastLike(x, t) = Cast(x, to = dtype of t), so that t need not be computed for its dtype. Opset 15 on. Exact."""
+
+    roots = ("CastLike",)
+
+    def match(self, node: Node, facts: Facts) -> tuple[Node, int] | NoMatch:
+        like = node.input(1)
+        if like is None or like.dtype is None:
+            return NoMatch("the dtype to cast to is unknown", node)
+        return node, like.dtype
+
+    def rewrite(self, found: tuple[Node, int], edit: Rewriter) -> None:
+        node, dtype = found
+        edit.replace(node, edit.node("Cast", node.inputs[:1], {**node.attrs, "to": dtype}, name=node.name))
+
+
+class ConstantToOutput(Rule[Node]):
+    """Identity(w) that is an output of the model, w constant, becomes an initializer under the output's name.
+
+    Not in bodies and functions, and not where a large w would be stored twice because others read it too. Opset 1 on.
+    Exact.
+    """
+
+    roots = ("Identity",)
+
+    def match(self, node: Node, facts: Facts) -> Node | NoMatch:
+        w, output = node.input(0), node.output(0)
+        if w is None or output is None or w.constant is None or isinstance(w.constant, SparseConstant):
+            return NoMatch("its input is not a constant", node)
+        main = facts.model.graph
+        if not output.listings or any(graph is not main for graph, _ in output.listings):
+            return NoMatch("it is not an output of the model alone", node)
+        if w.uses > 1 and w.constant.nbytes > SMALL_BYTES:
+            return NoMatch("others read the large constant too", node)
+        return node
+
+    def rewrite(self, found: Node, edit: Rewriter) -> None:
+        w = found.inputs[0]
+        assert w is not None
+        assert w.constant is not None
+        edit.forward(found.result, edit.constant(w.constant, w.name))
 
 
 class DropJoinOfOne(NoOp):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from graphopt.facts import Facts
-from graphopt.graph import Node, Tensor
+from graphopt.graph import Node, Tensor, numpy_dtype
 from graphopt.rewrite import Exactness, NoMatch, Rewriter, Rule
 from graphopt_passes.common.arguments import axis_of, axis_slices, ints_argument, normalized_axes, padding
 from graphopt_passes.layout.sinking import pays, permuted_back, place_behind, transposed_input
@@ -160,7 +160,10 @@ def with_ints(node: Node, source: Tensor, attribute: str, index: int, values: tu
         return edit.like(node, [source], **changed)
     inputs = [source, *node.inputs[1:]]
     inputs += [None] * (index + 1 - len(inputs))
-    inputs[index] = edit.constant(np.asarray(values, np.int64), f"{node.label}.{attribute}")
+    # a Slice's arguments have one type, int32 or int64; the other operators take int64 alone
+    first = node.input(1)
+    kind = numpy_dtype(first.dtype) if first is not None and first.dtype is not None else np.dtype(np.int64)
+    inputs[index] = edit.constant(np.asarray(values, kind), f"{node.label}.{attribute}")
     return edit.like(node, inputs)
 
 

@@ -15,6 +15,7 @@ from graphopt_passes.blocks.activations import (
     RecognizeSoftplus,
     RecognizeSwish,
 )
+from graphopt_passes.blocks.attention import RecognizeAttention
 from graphopt_passes.blocks.group_norm import RecognizeGroupNorm
 from graphopt_passes.blocks.moments import RecognizeMoments
 from graphopt_passes.blocks.norm_affine import FoldScaleIntoNorm, FoldShiftIntoNorm
@@ -44,4 +45,5 @@ class RecognizeBlocks(Pass):
         RecognizeGroupNorm(),
         FoldScaleIntoNorm(),
         FoldShiftIntoNorm(),
+        RecognizeAttention(),
     )

@@ -1,0 +1,157 @@
+"""Attention written as two products around a Softmax."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import ModelProto
+
+from graphopt_passes.blocks.attention import RecognizeAttention
+from tests.passes.vertical.weights import normal, used
+from tests.support.models import model
+from tests.support.rewrites import apply, check_numbers, check_untouched
+
+RULE = RecognizeAttention()
+WEIGHTS = {
+    "c": np.float32(0.25),
+    "d": np.float32(4.0),
+    "n": np.float32(-4.0),
+    "row": np.array([0.5], np.float32),
+    "bias": normal(1, 4, 5, 7),
+    "pad": np.where(np.arange(7) < 5, 0, -3e38).astype(np.float32).reshape(1, 1, 1, 7),
+    "causal": np.where(np.tri(5, 7, 2) > 0, 0, -np.inf).astype(np.float32),
+    "thin": normal(2, 4, 5, 1),
+    "five": normal(3, 1, 1, 1, 1),
+    "minus": np.float32(-np.inf),
+    "large": np.float32(-1e4),
+    "two": np.array([2]),
+    "twice": np.array([1, 1, 2, 1, 1]),
+    "heads": np.array([2, 4, 7, 8]),
+    "t1": normal(4, 1, 1),
+}
+INPUTS = "float[2,4,5,8] q, float[2,4,7,8] k, float[2,4,7,6] v"
+
+
+def graph(text: str, inputs: str = INPUTS, opset: int = 23, dims: str = "A,B,C,D") -> ModelProto:
+    text = f"graph ({inputs}) => (float[{dims}] y) {{ {text} }}"
+    return model(text, used(WEIGHTS, text), opset=opset)
+
+
+PLAIN = "t = Transpose<perm=[0,1,3,2]>(k) s = MatMul(q, t) p = Softmax<axis=-1>(s) y = MatMul(p, v)"
+SPELLINGS = [
+    (PLAIN, 1.0),
+    (PLAIN.replace("p = Softmax<axis=-1>(s)", "e = Mul(s, c) p = Softmax<axis=-1>(e)"), 0.25),
+    (PLAIN.replace("p = Softmax<axis=-1>(s)", "e = Div(s, d) p = Softmax(e)"), 0.25),
+    (PLAIN.replace("MatMul(q, t)", "MatMul(a, b)").replace("s =", "a = Mul(q, row) b = Mul(row, t) s ="), 0.25),
+    (PLAIN.replace("(k)", "(b)").replace("t =", "b = Div(k, d) t ="), 0.25),
+    (PLAIN.replace("p = Softmax<axis=-1>(s)", "e = Mul(s, c) f = Add(e, bias) p = Softmax<axis=3>(f)"), 0.25),
+    (PLAIN.replace("p = Softmax<axis=-1>(s)", "e = Mul(s, c) f = Add(causal, e) p = Softmax<axis=-1>(f)"), 0.25),
+    (PLAIN.replace("p = Softmax<axis=-1>(s)", "e = Div(s, d) f = Add(e, bias) g = Add(f, pad) p = Softmax(g)"), 0.25),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "scale"), SPELLINGS)
+def test_spellings(text: str, scale: float) -> None:
+    before = graph(text)
+    result, log = apply(RULE, before)
+    operators = [n.op_type for n in result.graph.node]
+    assert operators == (["Add", "Attention"] if "pad" in text else ["Attention"])
+    assert len(log.applications) == 1
+    assert result.graph.node[-1].attribute[0].f == np.float32(scale)
+    check_numbers(before, result, exact=False)
+
+
+def test_a_truth_mask() -> None:
+    text = "t = Transpose<perm=[0,1,3,2]>(k) s = MatMul(q, t) w = Where(m, s, minus) p = Softmax(w) y = MatMul(p, v)"
+    before = graph(text, INPUTS + ", bool[2,1,5,7] m")
+    result, _ = apply(RULE, before)
+    assert [n.op_type for n in result.graph.node] == ["Attention"]
+    allowed = np.tri(5, 7, 1, dtype=bool)[None, None].repeat(2, 0)
+    given = {"q": normal(2, 4, 5, 8), "k": normal(2, 4, 7, 8), "v": normal(2, 4, 7, 6), "m": allowed}
+    check_numbers(before, result, exact=False, inputs=given)
+
+
+def test_a_transpose_that_splits_heads_too() -> None:
+    text = "t = Transpose<perm=[0,2,3,1]>(k) s = MatMul(q, t) p = Softmax(s) y = MatMul(p, v)"
+    before = graph(text, "float[2,4,5,8] q, float[2,7,4,8] k, float[2,4,7,6] v")
+    result, _ = apply(RULE, before)
+    assert [n.op_type for n in result.graph.node] == ["Transpose", "Attention"]
+    check_numbers(before, result, exact=False)
+
+
+GROUPED = """ku = Unsqueeze(k, two) ke = Expand(ku, twice) kr = Reshape(ke, heads)
+             vu = Unsqueeze(v, two) ve = Expand(vu, twice) vr = Reshape(ve, heads)
+             t = Transpose<perm=[0,1,3,2]>(kr) s = MatMul(q, t) e = Mul(s, c) p = Softmax(e) y = MatMul(p, vr)"""
+GROUPED_INPUTS = "float[2,4,5,8] q, float[2,2,7,8] k, float[2,2,7,8] v"
+
+
+def test_grouped_queries() -> None:
+    before = graph(GROUPED, GROUPED_INPUTS)
+    result, _ = apply(RULE, before)
+    assert [n.op_type for n in result.graph.node] == ["Attention"]
+    check_numbers(before, result, exact=False)
+
+
+def test_grouped_keys_alone_stay_repeated() -> None:
+    text = GROUPED.replace("MatMul(p, vr)", "MatMul(p, v4)").replace(
+        "vr = Reshape(ve, heads)", "v4 = Concat<axis=1>(v, v)"
+    )
+    before = graph(text.replace("ve = Expand(vu, twice)", ""), GROUPED_INPUTS)
+    result, log = apply(RULE, before)
+    assert "Expand" in [n.op_type for n in result.graph.node]
+    assert log.applications
+    check_numbers(before, result, exact=False)
+
+
+@pytest.mark.parametrize(
+    ("why", "text", "inputs", "because"),
+    [
+        ("another axis", PLAIN.replace("axis=-1", "axis=1"), INPUTS, "over the last axis"),
+        ("no transpose", "s = MatMul(q, k) p = Softmax(s) y = MatMul(p, v)",
+         "float[2,4,5,8] q, float[2,4,8,7] k, float[2,4,7,6] v", "with a transpose"),
+        ("the scores are read", "t = Transpose<perm=[0,1,3,2]>(k) s = MatMul(q, t) p = Softmax(s) o = MatMul(p, v) "
+         "z = ReduceMax(s) y = Add(o, z)", INPUTS, "scaled and masked product"),
+        ("the weights are read", "t = Transpose<perm=[0,1,3,2]>(k) s = MatMul(q, t) p = Softmax(s) o = MatMul(p, v) "
+         "z = ReduceMax(p) y = Add(o, z)", INPUTS, "no Softmax"),
+        ("a negative scale", PLAIN.replace("p = Softmax<axis=-1>(s)", "e = Div(s, n) p = Softmax(e)"), INPUTS,
+         "not positive"),
+        ("a scale for each head", PLAIN.replace("p = Softmax<axis=-1>(s)", "e = Mul(s, t1) p = Softmax(e)"), INPUTS,
+         "scaled and masked product"),
+        ("a mask for each query", PLAIN.replace("p = Softmax<axis=-1>(s)", "e = Add(s, thin) p = Softmax(e)"), INPUTS,
+         "one column a key"),
+        ("one value for the batch", PLAIN, "float[2,4,5,8] q, float[2,4,7,8] k, float[1,4,7,6] v", "not surely equal"),
+        ("one key for all heads", PLAIN, "float[2,4,5,8] q, float[2,1,7,8] k, float[2,4,7,6] v", "not surely equal"),
+        ("rank 3", PLAIN.replace("[0,1,3,2]", "[0,2,1]"),
+         "float[2,5,8] q, float[2,7,8] k, float[2,7,6] v", "last axis"),
+        ("unknown batches", PLAIN, "float[a,4,5,8] q, float[b,4,7,8] k, float[c,4,7,6] v", "not surely equal"),
+        ("a finite fill", "t = Transpose<perm=[0,1,3,2]>(k) s = MatMul(q, t) w = Where(m, s, large) p = Softmax(w) "
+         "y = MatMul(p, v)", INPUTS + ", bool[2,1,5,7] m", "scaled and masked product"),
+    ],
+)  # fmt: skip
+def test_leaves_alone(why: str, text: str, inputs: str, because: str) -> None:
+    check_untouched(RULE, graph(text, inputs, dims="A,B,C" if why == "rank 3" else "A,B,C,D"), because)
+
+
+def test_an_older_opset_is_told_what_it_lacks() -> None:
+    check_untouched(RULE, graph(PLAIN, opset=20), "take --opset 23")
+
+
+@given(data=st.data())
+@settings(max_examples=30, derandomize=True, deadline=None)
+def test_where_it_fires_the_numbers_are_equal(data: st.DataObject) -> None:
+    heads, groups = data.draw(st.sampled_from([(4, 4), (4, 1), (4, 2)]))
+    text, _ = data.draw(st.sampled_from(SPELLINGS))
+    batch = data.draw(st.sampled_from(["2", "N"]))
+    masks = ["bias", "pad", "causal"]
+    if data.draw(st.booleans()):
+        text = text.replace("bias", data.draw(st.sampled_from([*masks, "thin"])))
+    before = graph(text, f"float[{batch},{heads},5,8] q, float[{batch},{groups},7,8] k, float[{batch},{heads},7,6] v")
+    if groups == 2:  # not broadcastable
+        before = graph(text, f"float[{batch},{heads},5,8] q, float[{batch},{heads},7,8] k, float[1,{heads},7,6] v")
+    result, log = apply(RULE, before)
+    if log.applications:
+        check_numbers(before, result, exact=False, N=2)
+    else:
+        assert result == before

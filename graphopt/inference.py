@@ -8,9 +8,8 @@ since files are often stale; only for operators without a schema it is all there
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
-import onnx
 from onnx import (
     GraphProto,
     ModelProto,
@@ -33,7 +32,6 @@ from graphopt.graph import (
     Shape,
     Tensor,
     export_model,
-    node_proto,
     value_info,
 )
 from graphopt.graph.exporter import as_dim, inline_initializer
@@ -184,39 +182,3 @@ def note_type(tensor: Tensor, type_proto: TypeProto, run: int = 0) -> None:
 def _of_run(dim: Dim, run: int) -> Dim:
     made_up = isinstance(dim, str) and dim.startswith(MADE_UP) and dim[len(MADE_UP) :].isdigit()
     return f"{MADE_UP}{run}_{str(dim)[len(MADE_UP) :]}" if made_up else dim
-
-
-def infer_node(node: Node, opset: int, ir_version: int) -> Sequence[tuple[int | None, Shape | None]]:
-    """The types of the outputs of one node, whose inputs are set but which need not be in a graph yet.
-
-    Unknown (None, None) for operators without a schema, or where an input's dtype is unknown.
-    """
-    unknown = [(None, None)] * len(node.outputs)
-    if not defs.has(node.op_type, node.domain) or opset < 1:
-        return unknown
-    types: dict[str, TypeProto] = {}
-    data: dict[str, TensorProto] = {}
-    for tensor in node.inputs:
-        if tensor is None:
-            continue
-        info = value_info(tensor)
-        if info is None:
-            return unknown
-        types[tensor.name] = info.type
-        if tensor.constant is not None and tensor.constant.nbytes <= SKELETON_BYTES:
-            data[tensor.name] = tensor.constant.to_proto(tensor.name)
-    try:
-        schema = defs.get_schema(node.op_type, opset, node.domain)
-        imports = [onnx.helper.make_opsetid(node.domain, opset)]
-        found = shape_inference.infer_node_outputs(schema, node_proto(node), types, data, None, imports, ir_version)
-    except Exception:  # the schema is too new for this opset, or its inference function threw
-        return unknown
-    return [_type_of(found.get(t.name)) if t is not None else (None, None) for t in node.outputs]
-
-
-def _type_of(proto: TypeProto | None) -> tuple[int | None, Shape | None]:
-    if proto is None or not proto.HasField("tensor_type"):
-        return None, None
-    tensor_type = proto.tensor_type
-    shape = tuple([as_dim(d) for d in tensor_type.shape.dim]) if tensor_type.HasField("shape") else None
-    return tensor_type.elem_type or None, shape

@@ -15,7 +15,7 @@ import numpy as np
 from graphopt.facts import Facts
 from graphopt.graph import Array, ArrayConstant, Constant, Graph, Model, Node, Tensor
 from graphopt.graph.edits import Journal
-from graphopt.inference import infer_node
+from graphopt.node_types import infer_node
 
 ANY = "*"  # the root of a rule that looks at every operator
 

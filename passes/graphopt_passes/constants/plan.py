@@ -14,7 +14,7 @@ from onnx import TensorProto, defs
 
 from graphopt.facts import Facts
 from graphopt.graph import Constant, Graph, Node, Shape, Tensor, bits_of
-from graphopt.inference import infer_node
+from graphopt.node_types import infer_node
 from graphopt_passes.constants.evaluator import READABLE
 from graphopt_passes.constants.lazily import lazily
 

@@ -6,17 +6,25 @@ from dataclasses import dataclass
 
 from graphopt.pipeline import Context, Pass
 from graphopt_passes.layout.axes import (
-    SinkTransposeBelowConcat,
-    SinkTransposeBelowPad,
+    SinkTransposeBelowArgMax,
     SinkTransposeBelowReduction,
     SinkTransposeBelowSlice,
     SinkTransposeBelowSoftmax,
-    SinkTransposeBelowSplit,
 )
 from graphopt_passes.layout.casts import ComposeCasts
-from graphopt_passes.layout.clips import ComposeClips
+from graphopt_passes.layout.clips import ComposeClips, FlattenMinMax
 from graphopt_passes.layout.expands import DropExpandBeforeBroadcast
+from graphopt_passes.layout.floating import SinkReshapeBelowPointwise
+from graphopt_passes.layout.growing import (
+    SinkTransposeBelowPad,
+    SinkTransposeBelowQuantization,
+    SinkTransposeBelowTile,
+)
+from graphopt_passes.layout.joins import SinkTransposeBelowConcat, SinkTransposeBelowSplit
+from graphopt_passes.layout.matmuls import SinkTransposeBelowMatMul, TransposeOfGemm
 from graphopt_passes.layout.pads import ComposePads
+from graphopt_passes.layout.picks import GatherOfOneThenSqueeze, GatherOfOneThenUnsqueeze, SliceOfOneToGather
+from graphopt_passes.layout.reductions import ReduceThenReshape, ReductionOfOnesToSqueeze
 from graphopt_passes.layout.reshapes import ComposeReshapes, ComposeUnsqueezes
 from graphopt_passes.layout.sinking import SinkTransposeBelowPointwise
 from graphopt_passes.layout.slices import ComposeGathers, ComposeSlices
@@ -26,18 +34,30 @@ MOVES = (
     ComposeTransposes(),
     SinkTransposeBelowPointwise(),
     SinkTransposeBelowReduction(),
+    SinkTransposeBelowArgMax(),
     SinkTransposeBelowSoftmax(),
     SinkTransposeBelowSlice(),
     SinkTransposeBelowPad(),
+    SinkTransposeBelowTile(),
+    SinkTransposeBelowQuantization(),
     SinkTransposeBelowConcat(),
     SinkTransposeBelowSplit(),
+    SinkTransposeBelowMatMul(),
 )
 CHAINS = (
+    TransposeOfGemm(),
     TransposeOfOnesToReshape(),
+    ReduceThenReshape(),
+    ReductionOfOnesToSqueeze(),
+    SliceOfOneToGather(),
+    GatherOfOneThenSqueeze(),
+    GatherOfOneThenUnsqueeze(),
     ComposeReshapes(),
     ComposeUnsqueezes(),
+    SinkReshapeBelowPointwise(),
     ComposeCasts(),
     ComposeClips(),
+    FlattenMinMax(),
     ComposeSlices(),
     ComposeGathers(),
     ComposePads(),

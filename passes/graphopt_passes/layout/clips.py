@@ -1,4 +1,4 @@
-"""Chains of Relu and Clip: one interval."""
+"""Chains of Relu, Clip, Min and Max: one interval."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import numpy as np
 from graphopt.facts import Facts
 from graphopt.graph import Array, Node, Tensor, numpy_dtype
 from graphopt.rewrite import Exactness, NoMatch, Rewriter, Rule
+from graphopt_passes.common.shapes import broadcasts_into
 
 Bound = float | int | None
+_CLIPPING = ("Relu", "Clip", "Max", "Min")
 
 
 @dataclass(frozen=True)
@@ -32,55 +34,113 @@ class Interval:
 
 @dataclass(frozen=True)
 class Clipped:
-    """`outer` clips what another node clipped of `source`: together to `interval`."""
+    """`outer` clips what another node clipped of `source`: together `op` to `interval`."""
 
     outer: Node
     source: Tensor
     interval: Interval
+    op: str
 
 
 class ComposeClips(Rule[Clipped]):
-    """Clip(Clip(x, a, b), c, d) = Clip(x, clip(a, c, d), clip(b, c, d)); Relu is Clip(0, ∞).
+    """Clip(Clip(x, a, b), c, d) = Clip(x, clip(a, c, d), clip(b, c, d)).
 
-    Both map monotonically onto an interval, so the whole maps onto that of the ends. Bounds are constant, a ≤ b, c ≤ d;
-    the inner node is read by the outer alone. A Relu of a Relu is left to the idempotent rules. Opset 6 on (attributes
-    before 11, inputs from then on). Reassociates: the sign of a zero at a bound 0 may differ.
+    Relu is Clip(0, ∞), Max(x, a) is Clip(a, ∞) and Min(x, b) is Clip(−∞, b) where a and b have one element. Each maps
+    monotonically onto an interval, so the whole maps onto that of the ends. Bounds are constant, a ≤ b, c ≤ d; the
+    inner node is read by the outer alone. A Relu of a Relu is left to the idempotent rules. Opset 8 on (bounds of Clip
+    are attributes before 11, inputs from then on). Reassociates: the sign of a zero at a bound 0 may differ.
     """
 
-    roots = ("Relu", "Clip")
+    roots = _CLIPPING
     exactness = Exactness.REASSOCIATES
 
     def match(self, node: Node, facts: Facts) -> Clipped | NoMatch:
-        inner = facts.sole_producer(node.input(0), "Relu", "Clip")
-        source = inner.input(0) if inner is not None else None
-        if inner is None or source is None or (inner.op, node.op) == ("Relu", "Relu"):
-            return NoMatch("its input is not a Relu or Clip that feeds it alone", node)
-        if source.dtype is None:
-            return NoMatch("the dtype is unknown", node)
-        if facts.opset(node) < 6 or (source.dtype != 1 and facts.opset(node) < 12):
+        if facts.opset(node) < 8:
+            return NoMatch("it is of an opset before 8", node)
+        outer = bounded(node, facts)
+        if outer is None:
+            return NoMatch("a bound is computed at run time, or the bounds cross", node)
+        inner_node = facts.sole_producer(outer.source, *_CLIPPING)
+        inner = bounded(inner_node, facts) if inner_node is not None else None
+        if inner_node is None or inner is None or (inner_node.op, node.op) == ("Relu", "Relu"):
+            return NoMatch("its input is not clipped to a constant interval for it alone", node)
+        low = outer.interval.clip(inner.interval.low, outermost=-np.inf)
+        high = outer.interval.clip(inner.interval.high, outermost=np.inf)
+        op = node.op if inner_node.op == node.op and node.op in ("Max", "Min") else "Clip"
+        if op == "Clip" and not _has_clip(facts.opset(node), inner.source.dtype):
             return NoMatch("its opset has no Clip of this dtype", node)
-        first, second = interval_of(inner, facts), interval_of(node, facts)
-        if first is None or second is None:
-            return NoMatch("a bound is computed at run time or they cross", node)
-        low = second.clip(first.low, outermost=-np.inf)
-        high = second.clip(first.high, outermost=np.inf)
-        return Clipped(node, source, Interval(low, high))
+        return Clipped(node, inner.source, Interval(low, high), op)
 
     def rewrite(self, found: Clipped, edit: Rewriter) -> None:
-        outer, source, interval = found.outer, found.source, found.interval
+        outer, source, low, high = found.outer, found.source, found.interval.low, found.interval.high
         assert source.dtype is not None
-        if Facts(edit.model).opset(outer) < 11:
-            bounds = {"min": interval.low, "max": interval.high}
-            given = {k: float(v) for k, v in bounds.items() if v is not None}
+        kind = numpy_dtype(source.dtype)
+
+        def constant(value: Bound, name: str) -> Tensor | None:
+            return None if value is None else edit.constant(np.asarray(value).astype(kind), f"{outer.label}.{name}")
+
+        if found.op != "Clip":
+            made = edit.node(found.op, [source, constant(low if high is None else high, "bound")], name=outer.name)
+        elif Facts(edit.model).opset(outer) < 11:
+            given = {k: float(v) for k, v in (("min", low), ("max", high)) if v is not None}
             made = edit.node("Clip", [source], given, name=outer.name)
         else:
-            kind = numpy_dtype(source.dtype)
-            ends = [
-                None if v is None else edit.constant(np.asarray(v).astype(kind), f"{outer.label}.{side}")
-                for side, v in (("min", interval.low), ("max", interval.high))
-            ]
-            made = edit.node("Clip", [source, *ends], name=outer.name)
+            made = edit.node("Clip", [source, constant(low, "min"), constant(high, "max")], name=outer.name)
         edit.replace(outer, made)
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """What a node clips, and to what."""
+
+    source: Tensor
+    interval: Interval
+
+
+def bounded(node: Node, facts: Facts) -> Bounded | None:
+    """The node as a clip to constant bounds that leaves the shape of its input; None when it is not one."""
+    if node.op in ("Relu", "Clip"):
+        source, interval = node.input(0), interval_of(node, facts)
+        return None if source is None or source.dtype is None or interval is None else Bounded(source, interval)
+    if len(node.inputs) != 2:
+        return None
+    for x, bound in (node.inputs, node.inputs[::-1]):
+        value = _number(facts.value(bound))
+        if value is None or x is None or bound is None or x.constant is not None or x.dtype is None:
+            continue
+        if broadcasts_into(bound.shape, x.shape):
+            return Bounded(x, Interval(value, None) if node.op == "Max" else Interval(None, value))
+    return None
+
+
+def _has_clip(opset: int, dtype: int | None) -> bool:
+    """Whether Clip takes the dtype: floats always, integers from opset 12 on (never 16-bit ones)."""
+    if dtype in (1, 10, 11):
+        return True
+    return opset >= 12 and dtype in (2, 3, 6, 7, 12, 13)
+
+
+class FlattenMinMax(Rule[tuple[Node, Node, int]]):
+    """Max(Max(a, b), c) = Max(a, b, c), and the same for Min, of any number of inputs and broadcasting.
+
+    The inner node is read by the outer alone, once. Opset 8 on. Exact.
+    """
+
+    roots = ("Max", "Min")
+
+    def match(self, node: Node, facts: Facts) -> tuple[Node, Node, int] | NoMatch:
+        if facts.opset(node) < 8:
+            return NoMatch("it is of an opset before 8", node)
+        for index, tensor in enumerate(node.inputs):
+            inner = facts.sole_producer(tensor, node.op)
+            if inner is not None and tensor is not None:
+                return node, inner, index
+        return NoMatch("no input is the same operator that feeds it alone", node)
+
+    def rewrite(self, found: tuple[Node, Node, int], edit: Rewriter) -> None:
+        node, inner, index = found
+        inputs = [*node.inputs[:index], *inner.inputs, *node.inputs[index + 1 :]]
+        edit.replace(node, edit.like(node, inputs))
 
 
 def interval_of(node: Node, facts: Facts) -> Interval | None:

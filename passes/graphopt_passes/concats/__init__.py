@@ -8,11 +8,18 @@ from typing import Any, ClassVar
 from graphopt.pipeline import Pass
 from graphopt.rewrite import Rule
 from graphopt_passes.concats.coalesce import CoalesceParts
+from graphopt_passes.concats.dead_channels import DropDeadChannels
 from graphopt_passes.concats.flatten import DropEmptyParts, FlattenConcats
+from graphopt_passes.concats.focus import FocusToSpaceToDepth, FoldFocusIntoConv
 from graphopt_passes.concats.grouped import GroupConvs, GroupDistantConvs
 from graphopt_passes.concats.part_of_concat import GatherConcatInput, SliceConcatInput
+from graphopt_passes.concats.permuted import PermutedPartsToGather
+from graphopt_passes.concats.prefix import ReuseConcatPrefix
+from graphopt_passes.concats.reductions import ReduceBeforeConcat
 from graphopt_passes.concats.sinking import SinkBelowConcat
 from graphopt_passes.concats.split_of_concat import SplitConcatApart
+from graphopt_passes.concats.summed import JoinSummedConvs
+from graphopt_passes.concats.tiling import SlicesToSplit
 
 
 @dataclass(frozen=True)
@@ -27,9 +34,17 @@ class ElideConcats(Pass):
         SplitConcatApart(),
         SliceConcatInput(),
         GatherConcatInput(),
+        FoldFocusIntoConv(),
+        FocusToSpaceToDepth(),
+        DropDeadChannels(),
         GroupConvs(),
         GroupDistantConvs(),
+        JoinSummedConvs(),
         SinkBelowConcat(),
+        ReduceBeforeConcat(),
+        PermutedPartsToGather(),
+        ReuseConcatPrefix(),
+        SlicesToSplit(),
     )
 
 

@@ -61,7 +61,7 @@ def segment(tensor: Tensor, axis: int, facts: Facts) -> Segment:
     """`tensor` as a part of the tensor that Splits and Slices along `axis` cut it out of."""
     found = Segment(tensor, 0, END)
     for _ in range(MOST_STEPS):
-        cut = _cut(found.source, axis, facts)
+        cut = cut_of(found.source, axis, facts)
         if cut is None:
             break
         inside = _inside(found, cut)
@@ -92,8 +92,8 @@ def _within(position: int, stop: Border) -> int:
     return min(position, stop) if isinstance(stop, int) else position
 
 
-def _cut(tensor: Tensor, axis: int, facts: Facts) -> Segment | None:
-    """`tensor` as a part of the input of the Split or Slice that makes it."""
+def cut_of(tensor: Tensor, axis: int, facts: Facts) -> Segment | None:
+    """`tensor` as a part of the input of the Split or Slice along `axis` that makes it; None when nothing such does."""
     node = tensor.producer
     if node is None or tensor.constant is not None or node.graph is not tensor.graph:
         return None

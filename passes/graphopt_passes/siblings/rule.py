@@ -100,7 +100,10 @@ class AdjacentRule(SiblingRule):
         while (step := follower(branch.end, branch.width, axis, facts)) is not None:
             branch = Branch(node, branch.width, (*branch.chain, step))
         concat = facts.sole_consumer(branch.end, "Concat")
-        return None if concat is None else (form, concat, tuple(f.key for f in branch.chain))
+        if concat is None:
+            return None
+        # not the Concat itself: another merge may have put a shorter one in its place, which keeps the tensor
+        return (form, concat.result, tuple(f.key for f in branch.chain))
 
     def choose(self, pieces: tuple[Piece, ...], facts: Facts) -> tuple[Piece, ...] | str:
         longest = max(pieces, key=lambda p: len(p.branches))

@@ -16,7 +16,7 @@ from tests.support.rewrites import apply, check_numbers
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 SETTINGS = settings(
-    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], database=None
+    max_examples=80, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], database=None
 )
 
 

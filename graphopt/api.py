@@ -21,7 +21,7 @@ from graphopt.pipeline import Options, Pipeline, parse_pipeline, suggestion
 from graphopt.plugins import PRESETS, check_rule_names, find_passes
 from graphopt.prover import Mode, Prover, Proving
 from graphopt.report import Report
-from graphopt.report.build import build_report
+from graphopt.report.build import FirstSize, build_report
 from graphopt.surgeon import from_surgeon, is_surgeon_graph, to_surgeon
 from graphopt.targets import Target
 
@@ -36,7 +36,7 @@ AnyPath = str | os.PathLike[str]
 class Result:
     """An optimized model. `model` is a ModelProto of its own; `save` writes without building one.
 
-    The report prices the model before and after, so it is made when it is first asked for.
+    The report prices the model, so it is made when it is first asked for.
     """
 
     graph: Model = field(repr=False)
@@ -93,8 +93,9 @@ def optimize(
     options = make_options(target, force, forbid, device=device, batch=batch, block=block)
     steps = make_pipeline(pipeline)
     name, opened = open_source(source, shapes)
-    proved = Prover(opened, steps, options, proving or Proving(), instruments).prove(mode_named(verify))
-    return Result(proved.run.model, lambda: build_report(name, opened.open(), proved, steps, options))
+    first = FirstSize(options)
+    proved = Prover(opened, steps, options, proving or Proving(), [first, *instruments]).prove(mode_named(verify))
+    return Result(proved.run.model, lambda: build_report(name, first.size, proved, steps, options))
 
 
 def mode_named(verify: bool | str) -> Mode:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from typing import TypeVar
 
 from graphopt.cost.devices import Device, find_device
 from graphopt.errors import PipelineError
-from graphopt.graph import Tensor, bits_of
+from graphopt.graph import Shape, Tensor, bits_of
 from graphopt.pipeline import Options
 from graphopt.targets import Target
 
@@ -38,6 +40,11 @@ def _named(kind: type[Choice], name: str, what: str) -> Choice:
     if name not in known:
         raise PipelineError(f"there is no {what} '{name}'; the known ones are: {', '.join(known)}.")
     return known[name]
+
+
+@lru_cache(maxsize=1 << 14)
+def _numbers(shape: Shape, batch: int) -> tuple[int, ...]:
+    return tuple(d if isinstance(d, int) else (batch if axis == 0 else LENGTH) for axis, d in enumerate(shape))
 
 
 @dataclass(frozen=True)
@@ -70,19 +77,12 @@ class Setting:
         """The shape in numbers: an unknown first dimension is `batch`, another one `LENGTH`; None without a rank."""
         if tensor is None or tensor.shape is None:
             return None
-        return tuple(
-            d if isinstance(d, int) else (self.batch if axis == 0 else LENGTH) for axis, d in enumerate(tensor.shape)
-        )
+        return _numbers(tensor.shape, self.batch)
 
     def elements(self, tensor: Tensor | None) -> int:
         """The number of elements; 0 when the rank is unknown or the tensor absent."""
         dims = self.dims(tensor)
-        if dims is None:
-            return 0
-        count = 1
-        for dim in dims:
-            count *= dim
-        return count
+        return 0 if dims is None else math.prod(dims)
 
     def nbytes(self, tensor: Tensor | None) -> float:
         """The bytes of the tensor's values, packed; an unknown dtype counts four bytes an element."""

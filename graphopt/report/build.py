@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from dataclasses import dataclass
 
 from graphopt.cost import Setting, graph_cost
 from graphopt.engine import Run
@@ -17,23 +18,40 @@ from graphopt.version import VERSION
 MOST_PLACES = 5
 
 
+@dataclass
+class FirstSize:
+    """An instrument that prices the model as it came, when the first pass of the first run begins."""
+
+    options: Options
+    size: Size | None = None
+
+    def before(self, record: PassRecord, model: Model) -> None:
+        """Prices the model, once."""
+        if self.size is None:
+            self.size = size_of(model, self.options)
+
+    def after(self, record: PassRecord, model: Model) -> None:
+        """Sees nothing new."""
+
+
 def build_report(
     name: str,
-    original: Model,
+    before: Size | None,
     proved: Proved,
     pipeline: Pipeline,
     options: Options,
 ) -> Report:
-    """The report of a proved run, which optimized `original`."""
+    """The report of a proved run; `before` is the size of what it optimized, None where no pass ran."""
     run = proved.run
+    after = size_of(run.model, options)
     return Report(
         model=name,
         version=VERSION,
         target=options.target.value,
         device=options.device,
         pipeline=str(pipeline),
-        before=size_of(original, options),
-        after=size_of(run.model, options),
+        before=before or after,
+        after=after,
         passes=tuple(_summary(r) for r in run.records),
         refusals=_refusals(run),
         decisions=tuple(run.decisions),

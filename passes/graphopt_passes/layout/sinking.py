@@ -83,8 +83,9 @@ class SinkTransposeBelowPointwise(Rule[Sinking]):
 
 
 def place_behind(old: Node, made: Node, perm: Perm, edit: Rewriter) -> None:
-    """Puts Transpose(`made`, `perm`) in the place of `old`."""
-    edit.replace(old, edit.node("Transpose", [made.result], {"perm": perm}))
+    """Puts Transpose(`made`, `perm`) in the place of `old`; `made` alone when it would move nothing."""
+    moves = perm != tuple(range(len(perm)))
+    edit.replace(old, edit.node("Transpose", [made.result], {"perm": perm}) if moves else made)
 
 
 def permuted_back(tensor: Tensor | None, perm: Perm, edit: Rewriter) -> Tensor:

@@ -17,6 +17,7 @@ from graphopt.inference import infer_types
 from graphopt.instruments import Instrument, PassRecord, Timer
 from graphopt.model import check_model
 from graphopt.pipeline import Context, Options, PassManager, Pipeline
+from graphopt.provenance import stamp
 from graphopt.rewrite import Judge, Log, Rewriter
 
 Shapes = Mapping[str, Sequence[int]]
@@ -75,6 +76,7 @@ def run_pipeline(
     edit = Rewriter(model, limit=limit, excluded=excluded, judges=[trade, *judges])
     manager = PassManager(pipeline, [Timer(), *instruments])
     manager.run(Context(model, facts, edit, options))
+    stamp(model)
     return Run(model, manager.records, edit.log, trade.decisions)
 
 

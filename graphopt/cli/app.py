@@ -181,3 +181,66 @@ def passes() -> None:
     from graphopt.cli.listing import list_passes
 
     screen().print(list_passes())
+
+
+@app.command()
+def explain(
+    model: Model,
+    node: Annotated[str | None, typer.Argument(help="A node of the result, or one of the original.")] = None,
+) -> None:
+    """Says which original nodes each node of an optimized model was made of, and by which rules; and the reverse."""
+    from graphopt.cli.questions import explain_file
+
+    screen().print(explain_file(model, node))
+
+
+RuleOption = Annotated[str, typer.Option("--rule", metavar="RULE", help="The rule; `graphopt passes` lists them.")]
+PipelineOption = Annotated[str, typer.Option(metavar="SPEC", help="Passes by name, or a preset.")]
+CheckOption = Annotated[
+    str, typer.Option(metavar="COMMAND", help="Exits with 0 for a good model; {} stands for the model's path.")
+]
+
+
+@app.command()
+def why(
+    model: Model,
+    rule: RuleOption,
+    node: Annotated[str | None, typer.Option(help="Only this node.")] = None,
+    pipeline: PipelineOption = "default",
+    target: Annotated[Target, typer.Option(help="What will run the model.")] = Target.TENSORRT,
+) -> None:
+    """Says for each candidate of a rule which condition failed."""
+    from graphopt.cli.questions import why_file
+
+    screen().print(why_file(model, rule, node, pipeline, target))
+
+
+@app.command()
+def bisect(
+    model: Model,
+    check: CheckOption,
+    pipeline: PipelineOption = "default",
+    target: Annotated[Target, typer.Option(help="What will run the model.")] = Target.TENSORRT,
+) -> None:
+    """Finds the first rewrite after which a check command of yours fails."""
+    from graphopt.cli.questions import bisect_file
+
+    with progress() as shown:
+        shown.status.update("bisecting")
+        found = bisect_file(model, check, pipeline, target)
+    screen().print(found)
+
+
+@app.command()
+def reduce(
+    model: Model,
+    check: CheckOption,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where to write the smaller model.")],
+) -> None:
+    """Makes a smaller model for which a check command of yours still fails."""
+    from graphopt.cli.questions import reduce_file
+
+    with progress() as shown:
+        shown.status.update("reducing")
+        done = reduce_file(model, output, check)
+    screen().print(done)

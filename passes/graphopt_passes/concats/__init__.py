@@ -9,12 +9,11 @@ from graphopt.pipeline import Pass
 from graphopt.rewrite import Rule
 from graphopt_passes.concats.coalesce import CoalesceParts
 from graphopt_passes.concats.dead_channels import DropDeadChannels
-from graphopt_passes.concats.flatten import DropEmptyParts, FlattenConcats
+from graphopt_passes.concats.flatten import DropEmptyParts, FlattenConcats, FlattenSharedConcats
 from graphopt_passes.concats.focus import FocusToSpaceToDepth, FoldFocusIntoConv
 from graphopt_passes.concats.grouped import GroupConvs, GroupDistantConvs
 from graphopt_passes.concats.part_of_concat import GatherConcatInput, SliceConcatInput
 from graphopt_passes.concats.permuted import PermutedPartsToGather
-from graphopt_passes.concats.prefix import ReuseConcatPrefix
 from graphopt_passes.concats.reductions import ReduceBeforeConcat
 from graphopt_passes.concats.sinking import SinkBelowConcat
 from graphopt_passes.concats.split_of_concat import SplitConcatApart
@@ -30,6 +29,7 @@ class ElideConcats(Pass):
     rules: ClassVar[tuple[Rule[Any], ...]] = (
         DropEmptyParts(),
         FlattenConcats(),
+        FlattenSharedConcats(),
         CoalesceParts(),
         SplitConcatApart(),
         SliceConcatInput(),
@@ -43,7 +43,6 @@ class ElideConcats(Pass):
         SinkBelowConcat(),
         ReduceBeforeConcat(),
         PermutedPartsToGather(),
-        ReuseConcatPrefix(),
         SlicesToSplit(),
     )
 

@@ -12,7 +12,7 @@ import onnx.numpy_helper
 
 from graphopt.errors import InputsError, ShapeError
 from graphopt.verify import source
-from graphopt.verify.interface import Dim, dims, overridable_inputs, shape
+from graphopt.verify.interface import Dim, dims, overridable_inputs, shape, type_dims
 from graphopt.verify.ranges import ANY, Range
 from graphopt.verify.sessions import bits
 from graphopt.verify.values import Array, Value, is_float
@@ -151,12 +151,12 @@ class _Drawer:
     def value(self, name: str, type_: onnx.TypeProto, wanted: Range, given: Sequence[int] | None) -> Value:
         kind = type_.WhichOneof("value")
         if kind == "tensor_type":
-            tensor = type_.tensor_type
-            size = tuple(given) if given is not None else self.shape(name, tensor)
-            is_ours = given is None and any(not d.HasField("dim_value") for d in tensor.shape.dim)
+            declared = type_dims(type_)
+            size = tuple(given) if given is not None else self.shape(declared)
+            is_ours = given is None and not all(isinstance(dim, int) for dim in declared or [None])
             if math.prod(size) > (MOST_DRAWN if is_ours else MOST_ELEMENTS):
                 raise TooLarge(f"The input {name} of shape {shape(list(size))} is too large to be drawn.")
-            return self.tensor(name, tensor.elem_type, size, wanted)
+            return self.tensor(name, type_.tensor_type.elem_type, size, wanted)
         if kind == "sequence_type":
             return [self.value(name, type_.sequence_type.elem_type, wanted, None) for _ in range(2)]
         if kind == "optional_type":
@@ -165,13 +165,9 @@ class _Drawer:
             return self.value(name, type_.optional_type.elem_type, wanted, None)
         raise InputsError(f"The input {name} is no tensor and cannot be drawn; give inputs of your own.")
 
-    def shape(self, name: str, tensor: onnx.TypeProto.Tensor) -> tuple[int, ...]:
-        if not tensor.HasField("shape"):
+    def shape(self, declared: Sequence[Dim] | None) -> tuple[int, ...]:
+        if declared is None:
             return (self.sizes.leading, 3)
-        declared: list[Dim] = [
-            d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else (d.dim_param or None)
-            for d in tensor.shape.dim
-        ]
         return tuple(
             dim if isinstance(dim, int) else self.sizes.known.get(dim or "", self.sizes.of(axis, len(declared)))
             for axis, dim in enumerate(declared)

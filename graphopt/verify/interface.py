@@ -14,18 +14,28 @@ Dim: TypeAlias = "int | str | None"  # fixed; a symbol; unknown
 
 
 def dims(value: onnx.ValueInfoProto) -> list[Dim] | None:
-    """The dimensions that the model declares for a tensor; None without a rank, or when it is no tensor."""
-    return _dims(value.type)
+    """The dimensions that the model declares for a tensor; None without a rank, or when it is no tensor.
+
+    A negative size, which some exporters write for a free dimension, counts as unknown.
+    """
+    return type_dims(value.type)
 
 
-def _dims(type_: onnx.TypeProto) -> list[Dim] | None:
+def type_dims(type_: onnx.TypeProto) -> list[Dim] | None:
+    """The dimensions of a tensor type, as for `dims`."""
     kind = type_.WhichOneof("value")
     if kind not in ("tensor_type", "sparse_tensor_type"):
         return None
     tensor = getattr(type_, kind)
     if not tensor.HasField("shape"):
         return None
-    return [d.dim_value if d.HasField("dim_value") else (d.dim_param or None) for d in tensor.shape.dim]
+    return [_dim(dim) for dim in tensor.shape.dim]
+
+
+def _dim(dim: onnx.TensorShapeProto.Dimension) -> Dim:
+    if dim.HasField("dim_value"):
+        return dim.dim_value if dim.dim_value >= 0 else None
+    return dim.dim_param or None
 
 
 def type_name(type_: onnx.TypeProto) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,9 @@ from graphopt.verify.source import Located
 from graphopt.verify.values import Array, Feeds, Leaves, Value, is_float, leaves
 from graphopt.verify.widen import CannotWiden, widen
 
-RUNS = 24  # with rounding errors, at most
+# Runs with rounding errors, at most: where results jump, and where they are smooth.
+RUNS = 24
+SMOOTH_RUNS = 3
 
 
 class Measure:
@@ -30,12 +33,18 @@ class Measure:
         self._libraries = libraries
         self._threads = threads
         self._exact: list[_Wide | None] = []
+        self._noisy: onnx.ModelProto | None = None
         self._measured: dict[int, Measured] = {}
 
     def on(self, feeds: Feeds) -> Measured:
         """What the measure gives on these inputs; nothing runs yet, and the same inputs are run once."""
         found = self._measured.setdefault(id(feeds), Measured(self, feeds))
         return found
+
+    @cached_property
+    def runs(self) -> int:
+        """How many runs with rounding errors are worth making."""
+        return RUNS if rounding.jumps(self._original.proto) else SMOOTH_RUNS
 
     def exact(self, feeds: Feeds) -> Leaves | None:
         """The outputs' arrays of a float64 run; None where there is none."""
@@ -50,12 +59,12 @@ class Measure:
     def perturbed(self, feeds: Feeds) -> Iterator[Leaves]:
         """The outputs' arrays of float64 runs with rounding errors put in at random."""
         try:
-            proto = rounding.perturbed(self._original)
+            self._noisy = self._noisy or rounding.perturbed(self._original)
         except CannotWiden:
             return
-        for seed in range(RUNS):
-            reseed(proto, seed)
-            found = self._made(proto).run(feeds)
+        for seed in range(self.runs):
+            reseed(self._noisy, seed)
+            found = self._made(self._noisy).run(feeds)
             if found is None:
                 return
             yield found
@@ -119,7 +128,7 @@ class Measured:
         """That array in float64 runs with rounding errors put in."""
         if self._more is None:
             self._more = self._measure.perturbed(self._feeds)
-        for number in range(RUNS):
+        for number in range(self._measure.runs):
             if number == len(self._perturbed):
                 run = next(self._more, None)
                 if run is None:

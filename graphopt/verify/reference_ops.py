@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from onnx import helper
 from onnx.reference.op_run import OpRun
-from onnx.reference.ops.op_conv_transpose import ConvTranspose as OnnxConvTranspose
 
 from graphopt.verify.values import Array
 
@@ -67,19 +66,61 @@ def _normalized(x: Array, scale: Array, bias: Array, mean: Array, var: Array, ep
 
 
 class ConvTranspose(OpRun):
-    """With groups, which onnx's own takes for one."""
+    """With groups, which onnx's own takes for one, and a matrix product for each element of the kernel.
+
+    Source: operator specification; the output is the sum over kernel positions k of the products, spread by the
+    strides, moved by k times the dilations, and cropped by the pads.
+    """
 
     op_domain = ""
 
     def _run(
-        self, X: Array, W: Array, B: Array | None = None, group: int | None = None, **settings: Any
+        self,
+        X: Array,
+        W: Array,
+        B: Array | None = None,
+        auto_pad: str | None = None,
+        dilations: list[int] | None = None,
+        group: int | None = None,
+        kernel_shape: list[int] | None = None,
+        output_padding: list[int] | None = None,
+        output_shape: list[int] | None = None,
+        pads: list[int] | None = None,
+        strides: list[int] | None = None,
     ) -> tuple[Array]:
-        count = group or 1
-        inputs, weights = np.split(X, count, axis=1), np.split(W, count, axis=0)
-        biases = [None] * count if B is None else np.split(B, count)
-        one: Any = OnnxConvTranspose._run
-        parts = [one(self, x, w, b, group=1, **settings)[0] for x, w, b in zip(inputs, weights, biases, strict=True)]
-        return (np.concatenate(parts, axis=1),)
+        rank = X.ndim - 2
+        steps, spread = strides or [1] * rank, dilations or [1] * rank
+        extra = output_padding or [0] * rank
+        full = [steps[i] * (X.shape[i + 2] - 1) + (W.shape[i + 2] - 1) * spread[i] + 1 + extra[i] for i in range(rank)]
+        if output_shape is None and auto_pad in ("SAME_UPPER", "SAME_LOWER"):
+            output_shape = [X.shape[i + 2] * steps[i] for i in range(rank)]
+        if output_shape is not None:
+            crop = [max(0, size - wanted) for size, wanted in zip(full, output_shape, strict=True)]
+            begin = [total // 2 if auto_pad == "SAME_UPPER" else total - total // 2 for total in crop]
+            end = [total - first for total, first in zip(crop, begin, strict=True)]
+        else:
+            pads = pads if pads is not None and auto_pad in (None, "NOTSET") else [0] * (2 * rank)
+            begin, end = list(pads[:rank]), list(pads[rank:])
+        result = _spread_products(X, W, group or 1, full, steps, spread)
+        window = tuple(slice(b, size - e) for b, size, e in zip(begin, full, end, strict=True))
+        result = result[(Ellipsis,) + window]  # noqa: RUF005 - a star in a subscript needs Python 3.11
+        return (result if B is None else result + B.reshape(-1, *[1] * rank),)
+
+
+def _spread_products(X: Array, W: Array, group: int, full: list[int], steps: list[int], spread: list[int]) -> Array:
+    """The transposed convolution before cropping: [N, group * W.shape[1], *full]."""
+    batch, channels, *size = X.shape
+    made = W.shape[1]
+    out = np.zeros((batch, group, made, *full), dtype=X.dtype)
+    grouped = X.reshape(batch, group, channels // group, -1)
+    weights = W.reshape(group, channels // group, made, -1)
+    for number, position in enumerate(np.ndindex(*W.shape[2:])):
+        products = np.einsum("ngcs,gcm->ngms", grouped, weights[..., number], optimize=True)
+        place = tuple(
+            slice(k * d, k * d + s * (n - 1) + 1, s) for k, d, s, n in zip(position, spread, steps, size, strict=True)
+        )
+        out[(Ellipsis,) + place] += products.reshape(batch, group, made, *size)  # noqa: RUF005 - as above
+    return out.reshape(batch, group * made, *full)
 
 
 class RandomUniformLike(OpRun):

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 import onnx
 from onnx import TensorProto, helper
 
-from graphopt.verify.source import Located, graphs
+from graphopt.verify.ranges import with_shapes
+from graphopt.verify.source import Located, graphs, is_standard, nodes
 from graphopt.verify.values import epsilon
-from graphopt.verify.widen import Before, Behind, Hooks, widen
+from graphopt.verify.widen import NARROW, Before, Behind, Hooks, known_types, widen
 
 # fmt: off
 # Operators that only move, select or compare numbers, so that their results have no rounding error of their own.
@@ -34,7 +35,15 @@ _SUMS = frozenset({
     "MeanVarianceNormalization", "ReduceMean", "ReduceSum", "ReduceSumSquare", "RMSNormalization", "RNN", "Softmax",
     "Sum", "Add", "Sub",
 })
+# Operators whose results jump where a float crosses a threshold or overtakes another.
+_JUMPS = frozenset({
+    "ArgMax", "ArgMin", "Binarizer", "Ceil", "DynamicQuantizeLinear", "Equal", "Floor", "Greater", "GreaterOrEqual",
+    "Hardmax", "LabelEncoder", "Less", "LessOrEqual", "Mod", "NonMaxSuppression", "NonZero", "OneHot", "QuantizeLinear",
+    "Round", "Shrink", "Sign", "ThresholdedRelu", "TopK", "TreeEnsemble", "TreeEnsembleClassifier",
+    "TreeEnsembleRegressor", "Unique",
+})
 # fmt: on
+_ROUNDED = NARROW | {TensorProto.DOUBLE}
 MARK = "rounding error of "  # how the names of the nodes that draw begin
 
 
@@ -53,6 +62,24 @@ def reseed(proto: onnx.ModelProto, seed: int) -> None:
                 for attribute in node.attribute:
                     if attribute.name == "seed":
                         attribute.f = float(seed * 1_000_003 % 65_521 + number)
+
+
+def jumps(proto: onnx.ModelProto) -> bool:
+    """Whether any result may jump when rounding changes a float a little: comparisons, choices, rounding, Casts.
+
+    Operators outside the standard are taken to jump, as are tensors of unknown type to be floats.
+    """
+    typed = with_shapes(proto)
+    types = known_types(typed)
+    return any(
+        (node.op_type in _JUMPS or (node.op_type == "Cast" and _loses_fraction(node)) or not is_standard(node.domain))
+        and any(types.get(name, TensorProto.FLOAT) in _ROUNDED for name in node.input if name)
+        for node in nodes(typed)
+    )
+
+
+def _loses_fraction(node: onnx.NodeProto) -> bool:
+    return any(attribute.name == "to" and attribute.i not in _ROUNDED for attribute in node.attribute)
 
 
 def _behind(op_type: str) -> Behind | None:

@@ -72,7 +72,11 @@ class Evidence(Protocol):
         """The output in a float64 run; None where there is none."""
 
     def perturbed(self) -> Iterable[Array]:
-        """The output in float64 runs with rounding errors put in at random, made one by one as they are asked for."""
+        """The output in float64 runs with rounding errors put in at random, made one by one as they are asked for.
+
+        As many as are worth looking at: few where results are smooth in their inputs, so that the first ones show
+        what rounding can do, more where they jump, so that each may show another jump.
+        """
 
 
 @dataclass(frozen=True)

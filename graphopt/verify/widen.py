@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,7 +70,7 @@ def widen(model: Located, hooks: Hooks | None = None) -> onnx.ModelProto:
     present = source.initializer_names(thin.graph)
     weights = [tensor for tensor in model.proto.graph.initializer if tensor.name not in present]
     own_inputs = {value.name for value in model.proto.graph.input}
-    types = {tensor.name: tensor.data_type for tensor in weights} | dict(_types(thin))
+    types = {tensor.name: tensor.data_type for tensor in weights} | known_types(thin)
     versions = {_domain(entry.domain): entry.version for entry in thin.opset_import}
     _Widening(types, versions, hooks or Hooks()).graph(thin.graph)
     for index in reversed(range(len(thin.graph.input))):
@@ -84,16 +84,16 @@ def _domain(name: str) -> str:
     return "" if name == "ai.onnx" else name
 
 
-def _types(proto: onnx.ModelProto) -> Iterator[tuple[str, int]]:
-    """The element types of all tensors that are known."""
+def known_types(proto: onnx.ModelProto) -> dict[str, int]:
+    """The element types of all tensors that are declared or stored."""
+    types: dict[str, int] = {}
     for graph in source.graphs(proto):
         for value in (*graph.value_info, *graph.input, *graph.output):
             if value.type.HasField("tensor_type"):
-                yield value.name, value.type.tensor_type.elem_type
-        for tensor in graph.initializer:
-            yield tensor.name, tensor.data_type
-        for sparse in graph.sparse_initializer:
-            yield sparse.values.name, sparse.values.data_type
+                types[value.name] = value.type.tensor_type.elem_type
+        types.update((tensor.name, tensor.data_type) for tensor in graph.initializer)
+        types.update((sparse.values.name, sparse.values.data_type) for sparse in graph.sparse_initializer)
+    return types
 
 
 def _wide_tensor(tensor: onnx.TensorProto, model: Located | None = None) -> onnx.TensorProto:

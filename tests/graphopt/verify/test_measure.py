@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import pytest
 
+from graphopt.verify import rounding
 from graphopt.verify.draw import draw
 from graphopt.verify.interface import required_inputs
 from graphopt.verify.measure import Measure
@@ -138,3 +139,38 @@ def test_the_references_batch_norm_trains_where_it_should() -> None:
     one, other = OnnxRuntime(Located(proto)).run(feeds), Reference(Located(proto)).run(feeds)
     for name in one:
         np.testing.assert_allclose(np.asarray(one[name]), np.asarray(other[name]), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        "",
+        "group=2, strides=[2,3], pads=[1,0,2,1]",
+        "dilations=[2,1], output_padding=[1,0], strides=[2,2]",
+        'auto_pad="SAME_UPPER", strides=[2,2]',
+        'auto_pad="SAME_LOWER", strides=[2,3]',
+        "output_shape=[9,11], strides=[2,2]",
+    ],
+)
+def test_the_references_transposed_convolution(attributes: str) -> None:
+    text = f"(float[2,4,5,6] x, float[4,3,3,3] w) => (float[a,b,c,d] y) {{ y = ConvTranspose<{attributes}>(x, w) }}"
+    proto = model(text.replace("<>", ""))
+    feeds = inputs(proto)
+    expected, found = (engine(Located(proto)).run(feeds)["y"] for engine in (OnnxRuntime, Reference))
+    assert np.asarray(found).shape == np.asarray(expected).shape
+    np.testing.assert_allclose(np.asarray(found), np.asarray(expected), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("y = Exp(x)", False),
+        ("i = ArgMax(x) y = Cast<to=1>(i)", True),
+        ("i = Cast<to=7>(x) y = Cast<to=1>(i)", True),
+        ("s = Shape(x) t = Cast<to=6>(s) f = Cast<to=1>(t) y = Mul(x, f)", False),
+        ("s = Shape(x) c = Equal(s, s) y = Where(c, x, x)", False),
+        ("c = Less(x, x) y = Where(c, x, x)", True),
+    ],
+)
+def test_where_results_jump(body: str, expected: bool) -> None:
+    assert rounding.jumps(model(f"(float[2] x) => (float[n] y) {{ {body} }}")) is expected

@@ -148,7 +148,7 @@ def reduce_model(model: Path, output: Path, command: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         step = Path(folder) / "step.onnx"
         result = Path(folder) / "reduced.onnx"
-        polygraphy = [sys.executable, "-c", "from polygraphy.tools import run; run()"]
+        polygraphy = [sys.executable, "-c", "from polygraphy.tools import main; main()"]
         arguments = ["debug", "reduce", str(model.resolve()), "-o", str(result), "--iter-artifact", str(step)]
         check = ["--check", *(w.replace(PLACE, str(step)) for w in words)]
         done = subprocess.run(

@@ -54,7 +54,7 @@ def build_report(
         after=after,
         passes=tuple(_summary(r) for r in run.records),
         refusals=_refusals(run),
-        decisions=tuple(run.decisions),
+        decisions=tuple({(d.rule, d.at): d for d in run.decisions}.values()),
         withdrawn=proved.withdrawn,
         verification=dataclasses.asdict(proved.verification),
     )
@@ -81,10 +81,14 @@ def _summary(record: PassRecord) -> PassSummary:
 
 
 def _refusals(run: Run) -> tuple[Refusal, ...]:
-    """What still stands at the end; a node that a later rewrite took away is no refusal any more."""
+    """What still stands at the end, refused trades apart: they are among the decisions.
+
+    A node that a later rewrite took away is no refusal any more.
+    """
+    priced = {(d.rule, d.reason) for d in run.decisions}
     result = []
     for (rule, reason), nodes in run.log.refusals.items():
         places = [n.label for n in nodes if not n.is_erased]
-        if places:
+        if places and (rule, reason) not in priced:
             result.append(Refusal(rule, reason, len(places), tuple(places[:MOST_PLACES])))
     return tuple(result)

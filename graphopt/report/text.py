@@ -73,21 +73,24 @@ def _sizes(report: Report) -> Table:
     return table
 
 
-def _decisions(report: Report) -> Table:
-    table = Table("trade", "at", _right("predicted"), "decision", box=None, pad_edge=False)
+def _decisions(report: Report) -> Group:
+    """One line a trade."""
+    lines = []
     for decision in report.decisions:
-        ratio = f"{decision.ratio:.2f} of the time"
-        verdict = f"{'taken' if decision.taken else 'refused'}: {printable(decision.reason, 200)}"
-        table.add_row(decision.rule, Text(printable(decision.at, 60)), ratio, Text(verdict))
-    return table
+        verdict = "taken" if decision.taken else "refused"
+        line = f"{verdict}: {decision.rule} at {printable(decision.at, 80)}: {printable(decision.reason, 300)}"
+        lines.append(Text(line, style="" if decision.taken else "yellow"))
+    return Group(*lines)
 
 
-def _refusals(refusals: tuple[Refusal, ...]) -> Table:
-    table = Table("not done", "why", _right("times"), "first at", box=None, pad_edge=False)
+def _refusals(refusals: tuple[Refusal, ...]) -> Group:
+    """One line a reason."""
+    lines = []
     for refusal in refusals:
-        places = ", ".join(printable(p, 40) for p in refusal.places[:2])
-        table.add_row(refusal.rule, Text(printable(refusal.reason, 200)), str(refusal.count), Text(places))
-    return table
+        places = ", ".join(printable(p, 60) for p in refusal.places[:2]) + (", …" if refusal.count > 2 else "")
+        times = "once" if refusal.count == 1 else f"{refusal.count} times"
+        lines.append(Text(f"not done {times}: {refusal.rule} ({places}): {printable(refusal.reason, 300)}"))
+    return Group(*lines)
 
 
 def _proof(report: Report) -> Text:

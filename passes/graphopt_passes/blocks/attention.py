@@ -11,6 +11,7 @@ from graphopt.facts import Facts
 from graphopt.graph import Dim, Node, Shape, Tensor
 from graphopt.rewrite import Exactness, NoMatch, Refused, Rewriter, Rule
 from graphopt_passes.blocks.activations import needs_opset
+from graphopt_passes.blocks.masks import Mask, built_mask, mask_of
 from graphopt_passes.blocks.repeated_heads import shared_heads
 from graphopt_passes.blocks.terms import inner, with_scalar
 from graphopt_passes.common.arguments import permutation
@@ -39,6 +40,7 @@ class AttentionCore:
 
     last: Node
     scores: Scores
+    masks: tuple[Mask, ...]
     key: Tensor
     value: Tensor
 
@@ -73,16 +75,19 @@ class RecognizeAttention(Rule[AttentionCore]):
         if problem is not None:
             return Refused(f"{problem}; fixed input shapes may tell", node)
         key, value = _ungrouped(scores, v, facts)
-        core = AttentionCore(node, scores, key, value)
+        masks = [mask_of(t, facts) for t in (*scores.masks, *([scores.allowed] if scores.allowed is not None else []))]
+        known = tuple(m for m in masks if m is not None)
+        if len(known) != len(masks):
+            return Refused("a mask holds the type's lowest number, which runtimes take for no key at all", node)
+        core = AttentionCore(node, scores, known, key, value)
         return needs_opset(node, facts, "Attention", 23, "softmax(QKᵀ)V") or core
 
     def rewrite(self, found: AttentionCore, edit: Rewriter) -> None:
         scores, key = found.scores, found.key
         if key is scores.key and scores.key_order != (0, 1, 2, 3):
             key = edit.node("Transpose", [key], {"perm": scores.key_order}).result
-        mask = scores.allowed
-        for term in scores.masks:
-            mask = term if mask is None else edit.node("Add", [mask, term]).result
+        assert scores.q.shape is not None
+        mask = built_mask(found.masks, scores.q.shape[2], edit)
         attention = edit.node(
             "Attention", [scores.q, key, found.value, mask], {"scale": scores.scale}, name=found.last.name
         )

@@ -57,7 +57,7 @@ def test_spellings(text: str, scale: float) -> None:
     before = graph(text)
     result, log = apply(RULE, before)
     operators = [n.op_type for n in result.graph.node]
-    assert operators == (["Add", "Attention"] if "pad" in text else ["Attention"])
+    assert operators == ["Attention"]
     assert len(log.applications) == 1
     assert result.graph.node[-1].attribute[0].f == np.float32(scale)
     check_numbers(before, result, exact=False)
@@ -136,6 +136,54 @@ def test_leaves_alone(why: str, text: str, inputs: str, because: str) -> None:
 
 def test_an_older_opset_is_told_what_it_lacks() -> None:
     check_untouched(RULE, graph(PLAIN, opset=20), "take --opset 23")
+
+
+LOWEST = np.finfo(np.float32).min
+MASKED = PLAIN.replace("p = Softmax<axis=-1>(s)", "e = Mul(s, c) f = Add(e, w) p = Softmax(f)")
+
+
+@pytest.mark.parametrize("mask", ["w = Where(m, zero, lowest)", "i = Cast<to=1>(m) o = Sub(one, i) w = Mul(o, lowest)"])
+def test_queries_without_any_key_keep_equal_weights(mask: str) -> None:
+    text = f"graph ({INPUTS}, bool[2,1,5,7] m) => (float[A,B,C,D] y) {{ {mask} {MASKED} }}"
+    numbers = {"zero": np.float32(0), "one": np.float32(1), "lowest": LOWEST, "c": WEIGHTS["c"]}
+    before = model(text, used(numbers, text), opset=23)
+    result, _ = apply(RULE, before)
+    assert "Attention" in [n.op_type for n in result.graph.node]
+    allowed = np.tri(5, 7, 1, dtype=bool)[None, None].repeat(2, 0)
+    allowed[1, :, 2] = False
+    given = {"q": normal(2, 4, 5, 8), "k": normal(2, 4, 7, 8), "v": normal(2, 4, 7, 6), "m": allowed}
+    check_numbers(before, result, exact=False, inputs=given)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        "b = Where(m, zero, lowest) w = Identity(b)",
+        "i = Sigmoid(r) o = Sub(one, i) w = Mul(o, lowest)",
+    ],
+)
+def test_a_lowest_number_that_cannot_be_mended(mask: str) -> None:
+    inputs = f"{INPUTS}, bool[2,1,5,7] m, float[2,1,5,7] r"
+    text = f"graph ({inputs}) => (float[A,B,C,D] y) {{ {mask} {MASKED} }}"
+    numbers = {"zero": np.float32(0), "one": np.float32(1), "lowest": LOWEST, "c": WEIGHTS["c"]}
+    check_untouched(RULE, model(text, used(numbers, text), opset=23), "lowest number")
+
+
+def test_a_constant_that_masks_a_whole_row() -> None:
+    text = f"graph ({INPUTS}) => (float[A,B,C,D] y) {{ {MASKED} }}"
+    mask = np.zeros((5, 7), np.float32)
+    mask[2] = -np.inf
+    check_untouched(RULE, model(text, {"w": mask, "c": WEIGHTS["c"]}, opset=23), "without any key")
+
+
+@pytest.mark.parametrize("shape", ["2,1,1,7", "1,7", "7"])
+def test_a_mask_for_all_queries_gets_a_row_for_each(shape: str) -> None:
+    before = graph(MASKED, f"{INPUTS}, float[{shape}] w")
+    result, _ = apply(RULE, before)
+    assert [n.op_type for n in result.graph.node] == ["Expand", "Attention"]
+    check_numbers(before, result, exact=False)
+    dynamic = graph(MASKED, f"float[2,4,S,8] q, float[2,4,7,8] k, float[2,4,7,6] v, float[{shape}] w")
+    check_untouched(RULE, dynamic, "not static")
 
 
 @given(data=st.data())

@@ -80,6 +80,8 @@ class GroupRule(Rule[Groups]):
         starts = [Branch(c, w) for c, w in zip(convs, widths, strict=True)]
         branches = sink(starts, Axis(CHANNELS, rank), facts)
         ends = [b.end for b in branches]
+        if any(t.sole_consumer is not concat for t in ends):
+            return None
         first = next((i for i, t in enumerate(concat.inputs) if t is ends[0]), None)
         if first is None or list(concat.inputs[first : first + len(ends)]) != ends:
             return None
@@ -154,7 +156,7 @@ def _runs(concat: Node, facts: Facts) -> list[list[Node]]:
 def _head(tensor: Tensor | None, facts: Facts) -> Node | None:
     """The Conv from which operators that can sink below a Concat lead to `tensor`."""
     for _ in range(MOST_FOLLOWERS):
-        conv = facts.sole_producer(tensor, "Conv")
+        conv = facts.producer(tensor, "Conv")
         if conv is not None:
             return conv
         tensor = above(tensor, facts)

@@ -34,8 +34,8 @@ class ReduceBeforeConcat(Rule[ReducedConcat]):
     that the reduction takes out (`keepdims` 0). Nothing else reads the Concat.
 
     Not for TensorRT, which fuses the Concat into the reduction: more reductions are only more kernels there (18 become
-    20 in a small net, TensorRT-RTX 1.7). Opsets: all. Exactness: reassociates (each number is reduced from the same ones, but a runtime may choose another
-    order for another size).
+    20 in a small net, TensorRT-RTX 1.7). Opsets: all. Exactness: reassociates (each number is reduced from the same
+    ones, but a runtime may choose another order for another size).
     """
 
     roots = (*POOLS, *REDUCTIONS)

@@ -65,6 +65,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--found", type=Path, default=found.FOLDER, help="where failures are saved")
     parser.add_argument("--quick", action="store_true", help="some of the settings for each model, not all")
+    parser.add_argument("--ignore", action="append", default=[], help="a kind of failure that is known already")
     parser.add_argument("--seconds", type=float, help="instead of --minutes")
     given = parser.parse_args()
     seconds = given.seconds or given.minutes * 60
@@ -74,7 +75,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="fuzz-graphs-") as folder:
         graphs = Path(folder)
         console.print(f"{harvest.harvest(graphs)} graphs harvested from the tests of rules")
-        tally = Campaign(seed, given.jobs, seconds, given.models, given.found, graphs, show, given.quick).run()
+        tally = Campaign(
+            seed, given.jobs, seconds, given.models, given.found, graphs, show, given.quick, frozenset(given.ignore)
+        ).run()
     summary(tally, time.monotonic() - start, seed)
     return 1 if tally.failures else 0
 

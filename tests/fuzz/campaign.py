@@ -64,6 +64,7 @@ class Campaign:
     graphs: Path
     show: Callable[[Tally], None]
     quick: bool = False
+    ignored: frozenset[str] = frozenset()  # kinds of failures
 
     def run(self) -> Tally:
         tally, base = Tally(), Path(tempfile.mkdtemp(prefix="fuzz-"))
@@ -89,7 +90,9 @@ class Campaign:
         scratch = Path(tempfile.mkdtemp(dir=base))
         ours, theirs = multiprocessing.get_context("spawn").Pipe()
         process = multiprocessing.get_context("spawn").Process(
-            target=work, args=(theirs, self.seed, first, self.jobs, scratch, self.graphs, self.quick), daemon=True
+            target=work,
+            args=(theirs, self.seed, first, self.jobs, scratch, self.graphs, self.quick, self.ignored),
+            daemon=True,
         )
         process.start()
         theirs.close()

@@ -21,10 +21,12 @@ from graphopt.model import write_atomically
 from graphopt.proof import Withdrawn
 from graphopt.rewrite import Change, Exactness
 from graphopt.verify import Exact, Mismatch, Tolerance, compare_small, draw, infer_ranges
+from graphopt.verify.draw import Sizes
 
 # Upstream nodes in the cutout: the first number is tried first, more only after a mismatch or where it did not run.
 CONTEXTS = (2, 16, 128, 1024)
-SAMPLES = 2
+# One input to compare on for each: free dimensions differ, since a shape that holds for one size must not pass.
+SIZES = (Sizes(leading=3, spatial=16, other=5, step=1), Sizes(leading=2, spatial=8, other=6, step=1))
 
 
 @dataclass
@@ -80,7 +82,8 @@ class RewriteChecker:
     def _run(self, change: Change, cutout: Cutout) -> Mismatch | None:
         rng = np.random.default_rng([self.seed, zlib.crc32(change.root.label.encode())])
         ranges = infer_ranges(cutout.before)
-        feeds = [draw(list(cutout.before.graph.input), rng, ranges) for _ in range(SAMPLES)]
+        inputs = list(cutout.before.graph.input)
+        feeds = [draw(inputs, rng, ranges, sizes) for sizes in SIZES]
         criterion = Exact() if change.rule.exactness is Exactness.EXACT else Tolerance()
         return compare_small(cutout.before, cutout.after, feeds, criterion)
 

@@ -33,8 +33,8 @@ class EraseUnreadNode(Rule[Node]):
 class DropUnreadOutputs(Rule[tuple[Node, int]]):
     """An optional last output that nothing reads becomes absent: Dropout's mask, MaxPool's indices, LSTM's states.
 
-    Only where the operator's schema calls the output optional. Not for BatchNormalization before opset 14, whose
-    number of outputs says whether it trains. Exact.
+    Only where the operator's schema calls the output optional. Not for BatchNormalization, whose number of outputs says
+    whether it trains (before opset 14) or follows from it (since). Exact.
     """
 
     roots = (ANY,)
@@ -46,8 +46,8 @@ class DropUnreadOutputs(Rule[tuple[Node, int]]):
         tensor = node.outputs[last]
         if tensor is not None and tensor.is_used:
             return NoMatch("its last output is read", node)
-        if node.op == "BatchNormalization" and facts.opset(node) < 14:
-            return NoMatch("its number of outputs tells training from inference", node)
+        if node.op == "BatchNormalization":
+            return NoMatch("its number of outputs goes with training or inference", node)
         if not _is_optional(node.op, facts.opset(node), last):
             return NoMatch("its last output is not optional", node)
         return node, last

@@ -96,9 +96,11 @@ def test_other_outputs_stay(why: str, node: str, opset: int, because: str) -> No
     check_untouched(DropUnreadOutputs(), before, because=because)
 
 
-def test_training_batch_norm_keeps_its_outputs() -> None:
+@pytest.mark.parametrize("opset", [9, 15])
+def test_training_batch_norm_keeps_its_outputs(opset: int) -> None:
     parameters = [f"p{i}" for i in range(4)]
-    nodes = [helper.make_node("BatchNormalization", ["x", *parameters], ["y", "m", "v", "sm", "sv"])]
+    outputs, attrs = (["y", "m", "v", "sm", "sv"], {}) if opset == 9 else (["y", "m", "v"], {"training_mode": 1})
+    nodes = [helper.make_node("BatchNormalization", ["x", *parameters], outputs, **attrs)]
     graph = helper.make_graph(
         nodes,
         "g",
@@ -106,8 +108,8 @@ def test_training_batch_norm_keeps_its_outputs() -> None:
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2, 3])],
         [numpy_helper.from_array(np.ones(2, np.float32), p) for p in parameters],
     )
-    before = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 9)], ir_version=10)
-    check_untouched(DropUnreadOutputs(), before, because="training from inference")
+    before = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+    check_untouched(DropUnreadOutputs(), before, because="training or inference")
 
 
 def test_the_producer_takes_over_an_outputs_name() -> None:

@@ -1,11 +1,12 @@
 """What a runtime makes of a node: the kernels that it launches and the bytes that they move.
 
-ONNX Runtime (CUDA) runs a node as it stands: one kernel, Relu inside the conv before it (NCHW only: it fuses before it
-changes the layout), a Concat copies, a Split copies and, when its parts are unequal, uploads their sizes first
-(onnxruntime/core/providers/cuda/tensor/split.cc and concat.cc). TensorRT puts point-wise operators into the kernel
-before them, lets the inputs of a Concat be written where they belong when nothing else reads them, and copies a slice
-only for a reader that cannot read with strides (a convolution, a pooling): its developer guide, "Types of Fusions", and
-the layers that its builder lists.
+ONNX Runtime (CUDA) runs a node as it stands: one kernel, BatchNormalization folded into the conv before it, and Relu
+inside it (NCHW only: it fuses before it changes the layout). A Concat copies; a Split copies and, when its parts are
+unequal, uploads their sizes first (onnxruntime/core/providers/cuda/tensor/split.cc and concat.cc).
+
+TensorRT puts point-wise operators into the kernel before them, lets the inputs of a Concat be written where they belong
+when nothing else reads them, and copies a slice only for a reader that cannot read with strides (a convolution, a
+pooling): its developer guide, "Types of Fusions", and the layers that its builder lists.
 """
 
 from __future__ import annotations
@@ -149,19 +150,26 @@ def _host(node: Node, view: View, setting: Setting) -> Node | None:
     """
     if node.op not in POINTWISE:
         return None
-    if not setting.is_tensorrt and (node.op != "Relu" or setting.layout is Layout.NHWC):
-        return None
     for tensor in node.inputs:
         maker = _kernel_behind(tensor, view)
         if maker is None or tensor is None or tensor.is_output:
             continue
         readers = view.readers(tensor)
         if not setting.is_tensorrt:
-            if maker.op in CONVS and len(readers) == 1:
+            if len(readers) == 1 and _is_fused(node, maker, view, setting):
                 return maker
         elif maker.op in HOSTS and all(r.op in POINTWISE for r in readers):
             return maker
     return None
+
+
+def _is_fused(node: Node, maker: Node, view: View, setting: Setting) -> bool:
+    """Whether ONNX Runtime puts `node` into the conv before it: it folds BatchNormalization, and fuses Relu (NCHW)."""
+    if node.op == "BatchNormalization":
+        return maker.op in CONVS
+    if node.op != "Relu" or setting.layout is Layout.NHWC:
+        return False
+    return maker.op in CONVS or (maker.op == "BatchNormalization" and _host(maker, view, setting) is not None)
 
 
 def _kernel_behind(tensor: Tensor | None, view: View) -> Node | None:

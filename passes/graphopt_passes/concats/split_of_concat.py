@@ -53,6 +53,8 @@ class SplitConcatApart(Rule[Regrouped]):
         axis = split_axis(node, facts)
         if concat is None or axis is None or concat_axis(concat, facts) != axis:
             return NoMatch("its input is not a Concat on the same axis", node)
+        if not any(t is not None and t.is_used for t in node.outputs):
+            return NoMatch("nothing reads it", node)
         sizes = split_sizes(node, axis, facts)
         tensors = [t for t in concat.inputs if t is not None]
         lengths = [length(t, axis) for t in tensors]

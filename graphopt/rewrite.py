@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import numpy as np
 
 from graphopt.facts import Facts
-from graphopt.graph import Array, ArrayConstant, Constant, Graph, Model, Node, Tensor
+from graphopt.graph import Array, ArrayConstant, Constant, Function, Graph, Model, Node, Tensor
 from graphopt.graph.edits import Journal
 from graphopt.node_types import infer_node
 
@@ -366,6 +366,16 @@ class Rewriter:
         """Takes out an initializer that nothing reads."""
         assert not tensor.is_used
         self._journal.drop_initializer(tensor)
+
+    def add_function(self, function: Function) -> None:
+        """Puts a model-local function into the model; does nothing when one of its name is there."""
+        if function.key not in self.model.functions:
+            self._journal.add_function(self.model, function)
+
+    def add_import(self, domain: str, version: int) -> None:
+        """Imports an operator set, where the model does not yet."""
+        if domain not in self.model.opsets:
+            self._journal.add_import(self.model, domain, version)
 
     def drop_function(self, key: tuple[str, str, str]) -> None:
         """Takes out a model-local function that nothing calls."""

@@ -13,7 +13,7 @@ from graphopt.graph.constant import (
 )
 from graphopt.graph.exporter import export_bodies, export_model, node_proto, value_info
 from graphopt.graph.graph import Function, Graph, Model
-from graphopt.graph.importer import import_model
+from graphopt.graph.importer import import_function, import_model
 from graphopt.graph.node import AttributeRef, Dim, Node, Shape, Tensor
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "bits_of",
     "export_bodies",
     "export_model",
+    "import_function",
     "import_model",
     "node_proto",
     "numpy_dtype",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from graphopt.graph.graph import Graph, Model
+from graphopt.graph.graph import Function, Graph, Model
 from graphopt.graph.node import Node, Tensor
 
 
@@ -112,6 +112,16 @@ class Journal:
             tensor.graph = body
 
         self._undo.append(undo)
+
+    def add_function(self, model: Model, function: Function) -> None:
+        """Puts a model-local function into the model."""
+        model.functions[function.key] = function
+        self._undo.append(lambda: model.functions.__delitem__(function.key))
+
+    def add_import(self, model: Model, domain: str, version: int) -> None:
+        """Imports an operator set that the model does not import yet."""
+        model.opsets[domain] = version
+        self._undo.append(lambda: model.opsets.__delitem__(domain))
 
     def drop_function(self, model: Model, key: tuple[str, str, str]) -> None:
         """Takes a model-local function out of the model."""

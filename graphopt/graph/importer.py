@@ -41,6 +41,12 @@ def import_model(proto: ModelProto, folder: Path | None = None) -> Model:
     return model
 
 
+def import_function(model: Model, proto: FunctionProto) -> Function:
+    """A function for `model`, not yet in it."""
+    opsets = {**model.opsets, **_opsets(proto.opset_import)}
+    return Function(proto, _Importer(model, set()).function(proto, opsets))
+
+
 def _opsets(imports: Sequence[object]) -> dict[str, int]:
     return {"" if o.domain == "ai.onnx" else o.domain: o.version for o in imports}  # type: ignore[attr-defined]
 

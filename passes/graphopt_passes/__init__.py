@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graphopt.pipeline import Pass
-from graphopt_passes.blocks import RecognizeBlocks
+from graphopt_passes.blocks import RecognizeBlocks, SpellBlocks
 from graphopt_passes.concats import ElideConcats
 from graphopt_passes.constants import FoldConstants
 from graphopt_passes.dead_layers import CleanUp
@@ -21,4 +21,5 @@ PASSES: tuple[type[Pass], ...] = (
     FoldConstants,
     ElideConcats,
     MergeSiblings,
+    SpellBlocks,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from graphopt.pipeline import Pass
+from graphopt.pipeline import Context, Pass
 from graphopt_passes.blocks.activations import (
     RecognizeGelu,
     RecognizeHardSigmoid,
@@ -21,6 +21,7 @@ from graphopt_passes.blocks.moments import RecognizeMoments
 from graphopt_passes.blocks.norm_affine import FoldScaleIntoNorm, FoldShiftIntoNorm
 from graphopt_passes.blocks.norms import RecognizeInstanceNorm, RecognizeLayerNorm, RecognizeRmsNorm
 from graphopt_passes.blocks.rectifiers import RecognizeLeakyRelu, RecognizePRelu
+from graphopt_passes.blocks.spelling import SpellBlockAsFunction, SpellBlockAsFusedConv, TagBlock
 
 
 @dataclass(frozen=True)
@@ -47,3 +48,21 @@ class RecognizeBlocks(Pass):
         FoldShiftIntoNorm(),
         RecognizeAttention(),
     )
+
+
+@dataclass(frozen=True)
+class SpellBlocks(Pass):
+    """Writes blocks of a linear operator and an activation as the run's option `block` asks.
+
+    `plain` tags the nodes of a block, in a model that was changed anyway: one in which nothing could be improved comes
+    out as it was. `function` makes a block one call of a model-local function, `fused` one operator of ONNX Runtime.
+    """
+
+    name: ClassVar[str] = "spell-blocks"
+    rules = (TagBlock(), SpellBlockAsFunction(), SpellBlockAsFusedConv())
+
+    def run(self, context: Context) -> str | None:
+        tag, function, fused = self.rules
+        if context.options.block == "plain":
+            return context.run_rules([tag] if context.edit.log.applications else [])
+        return context.run_rules([function if context.options.block == "function" else fused])

@@ -46,6 +46,7 @@ from graphopt_passes.dead_layers.reshapes import (
     DropUnsqueezeOfNothing,
 )
 from graphopt_passes.dead_layers.states import DropZeroStates
+from graphopt_passes.dead_layers.statistics import BatchOfOneToInstanceNorm
 from graphopt_passes.dead_layers.unread import DropUnreadOutputs, EraseUnreadNode
 
 
@@ -87,6 +88,7 @@ class CleanUp(Pass):
         DropSelfInversePair(),
         AbsOfNegation(),
         DropZeroStates(),
+        BatchOfOneToInstanceNorm(),
     )
 
     def run(self, context: Context) -> str | None:

@@ -12,7 +12,7 @@ from graphopt.pipeline import Context, Options
 from graphopt.rewrite import Rewriter
 from graphopt_passes.dead_layers import CleanUp
 from graphopt_passes.dead_layers.unread import DropUnreadOutputs, EraseUnreadNode
-from tests.support.models import model
+from tests.support.models import model, run
 from tests.support.rewrites import apply, apply_pass, check_numbers, check_rewrite, check_untouched
 from tests.support.shapes import shaped_model
 
@@ -362,3 +362,45 @@ def test_other_states_stay() -> None:
 def test_cast_like_forgets_what_it_is_like() -> None:
     before = shaped_model("g (float[2] x, float16[2] t) => (float16[] y) { a = Neg(t)\n y = CastLike(x, a) }")
     assert ops(clean(before)) == ["Cast"]
+
+
+@pytest.mark.parametrize(
+    ("why", "node", "kind", "opset", "fires"),
+    [
+        ("older", "a, m1, v1, m2, v2 = BatchNormalization(x, s, b, m, v)", "float[1,3,5]", 9, True),
+        (
+            "training",
+            "a, m1, v1 = BatchNormalization<training_mode=1, epsilon=0.1>(x, s, b, m, v)",
+            "float[1,3,5]",
+            15,
+            True,
+        ),
+        ("a batch", "a, m1, v1 = BatchNormalization<training_mode=1>(x, s, b, m, v)", "float[2,3,5]", 15, False),
+        ("a symbol", "a, m1, v1 = BatchNormalization<training_mode=1>(x, s, b, m, v)", "float[N,3,5]", 15, False),
+        ("inference", "a = BatchNormalization(x, s, b, m, v)", "float[1,3,5]", 15, False),
+        (
+            "read",
+            "c, d, e = BatchNormalization<training_mode=1>(x, s, b, m, v)\n a = Add(c, f)",
+            "float[1,3,5]",
+            15,
+            False,
+        ),
+    ],
+)
+def test_training_on_a_batch_of_one(why: str, node: str, kind: str, opset: int, fires: bool) -> None:
+    rng = np.random.default_rng(0)
+    weights = {k: rng.random(3).astype(np.float32) for k in "sbmv"}
+    if why == "read":
+        node += "\n g = Unsqueeze(d, one)\n"
+        node = node.replace("a = Add(c, f)\n g = Unsqueeze(d, one)\n", "g = Unsqueeze(d, one)\n a = Add(c, g)")
+        weights["one"] = np.array([1])
+    before = shaped_model(f"g ({kind} x) => (float[] y) {{ {node}\n y = Relu(a) }}", weights, opset=opset)
+    after, _ = apply(CleanUp.rules, before)
+    assert ("InstanceNormalization" in ops(after)) == fires
+    if fires:
+        with np.errstate(all="ignore"):
+            x = rng.standard_normal((1, 3, 5)).astype(np.float32)
+            centred = x - x.mean(axis=2, keepdims=True)
+            scaled = centred / np.sqrt(x.var(axis=2, keepdims=True) + (0.1 if why == "training" else 1e-5))
+            expected = np.maximum(scaled * weights["s"][:, None] + weights["b"][:, None], 0)
+        np.testing.assert_allclose(run(after, {"x": x})[0], expected, rtol=1e-4, atol=1e-5)

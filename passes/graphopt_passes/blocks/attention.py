@@ -10,6 +10,7 @@ from onnx import TensorProto
 from graphopt.facts import Facts
 from graphopt.graph import Dim, Node, Shape, Tensor
 from graphopt.rewrite import Exactness, NoMatch, Refused, Rewriter, Rule
+from graphopt.targets import Target
 from graphopt_passes.blocks.activations import needs_opset
 from graphopt_passes.blocks.masks import Mask, built_mask, mask_of
 from graphopt_passes.blocks.repeated_heads import shared_heads
@@ -51,6 +52,7 @@ class RecognizeAttention(Rule[AttentionCore]):
     Q is [B, H, S, D], K [B, G, L, D], V [B, G, L, E], G a divisor of H whose heads an Expand repeats; M broadcasts to
     [B, H, S, L] and has L columns. Scalars beside Q, K and their product make c > 0. A mask may also be
     Where(allowed, scores, −∞). K is transposed in its last two axes, whatever else the same Transpose does.
+    For TensorRT only in 16-bit types, with D = E from 16 to 256 in steps of 8.
 
     Opsets: 23 on. Exactness: reassociates. Source: ONNX operator Attention; Vaswani et al. 2017, arXiv 1706.03762;
     grouped queries: Ainslie et al. 2023, arXiv 2305.13245.
@@ -71,6 +73,9 @@ class RecognizeAttention(Rule[AttentionCore]):
             return NoMatch("not all of query, key and value are known to have rank 4", node)
         if scores.q.dtype not in FLOATS or scores.q.dtype == TensorProto.DOUBLE or scores.scale <= 0:
             return NoMatch("the type is not known, or the scale not positive", node)
+        problem = _target_problem(scores, v, facts)
+        if problem is not None:
+            return Refused(problem, node)
         problem = _shape_problem(scores, v)
         if problem is not None:
             return Refused(f"{problem}; fixed input shapes may tell", node)
@@ -166,6 +171,24 @@ def _product(product: Node, scale: float, facts: Facts) -> tuple[Tensor, Tensor,
         return None
     back = (order[0], order[1], order[3], order[2])
     return q, key, back, scale * q_scale * k_scale * inner_scale
+
+
+def _target_problem(scores: Scores, v: Tensor, facts: Facts) -> str | None:
+    """Why TensorRT has no kernel for this attention: it takes the operator apart for none, and then does not build.
+
+    Tried on TensorRT-RTX 1.7 for compute capability 8.9: 16-bit types, D = E from 16 to 256 in steps of 8; truth
+    masks take more kernels than the arithmetic.
+    """
+    if facts.target is not Target.TENSORRT:
+        return None
+    if scores.q.dtype not in (TensorProto.FLOAT16, TensorProto.BFLOAT16):
+        return "TensorRT has no attention kernel for float32; in float16 or bfloat16 this is one Attention"
+    assert scores.q.shape is not None
+    assert v.shape is not None
+    width, other = scores.q.shape[3], v.shape[3]
+    if not isinstance(width, int) or width != other or width % 8 or not 16 <= width <= 256:
+        return "TensorRT has no attention kernel for heads of this width"
+    return "TensorRT takes more kernels for a mask of truth values" if scores.allowed is not None else None
 
 
 def _shape_problem(scores: Scores, v: Tensor) -> str | None:

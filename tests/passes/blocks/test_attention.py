@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import ModelProto
 
+from graphopt.targets import Target
 from graphopt_passes.blocks.attention import RecognizeAttention
 from tests.passes.vertical.weights import normal, used
 from tests.support.models import model
@@ -55,7 +56,7 @@ SPELLINGS = [
 @pytest.mark.parametrize(("text", "scale"), SPELLINGS)
 def test_spellings(text: str, scale: float) -> None:
     before = graph(text)
-    result, log = apply(RULE, before)
+    result, log = apply(RULE, before, Target.PORTABLE)
     operators = [n.op_type for n in result.graph.node]
     assert operators == ["Attention"]
     assert len(log.applications) == 1
@@ -66,7 +67,7 @@ def test_spellings(text: str, scale: float) -> None:
 def test_a_truth_mask() -> None:
     text = "t = Transpose<perm=[0,1,3,2]>(k) s = MatMul(q, t) w = Where(m, s, minus) p = Softmax(w) y = MatMul(p, v)"
     before = graph(text, INPUTS + ", bool[2,1,5,7] m")
-    result, _ = apply(RULE, before)
+    result, _ = apply(RULE, before, Target.PORTABLE)
     assert [n.op_type for n in result.graph.node] == ["Attention"]
     allowed = np.tri(5, 7, 1, dtype=bool)[None, None].repeat(2, 0)
     given = {"q": normal(2, 4, 5, 8), "k": normal(2, 4, 7, 8), "v": normal(2, 4, 7, 6), "m": allowed}
@@ -76,7 +77,7 @@ def test_a_truth_mask() -> None:
 def test_a_transpose_that_splits_heads_too() -> None:
     text = "t = Transpose<perm=[0,2,3,1]>(k) s = MatMul(q, t) p = Softmax(s) y = MatMul(p, v)"
     before = graph(text, "float[2,4,5,8] q, float[2,7,4,8] k, float[2,4,7,6] v")
-    result, _ = apply(RULE, before)
+    result, _ = apply(RULE, before, Target.PORTABLE)
     assert [n.op_type for n in result.graph.node] == ["Transpose", "Attention"]
     check_numbers(before, result, exact=False)
 
@@ -89,7 +90,7 @@ GROUPED_INPUTS = "float[2,4,5,8] q, float[2,2,7,8] k, float[2,2,7,8] v"
 
 def test_grouped_queries() -> None:
     before = graph(GROUPED, GROUPED_INPUTS)
-    result, _ = apply(RULE, before)
+    result, _ = apply(RULE, before, Target.PORTABLE)
     assert [n.op_type for n in result.graph.node] == ["Attention"]
     check_numbers(before, result, exact=False)
 
@@ -99,7 +100,7 @@ def test_grouped_keys_alone_stay_repeated() -> None:
         "vr = Reshape(ve, heads)", "v4 = Concat<axis=1>(v, v)"
     )
     before = graph(text.replace("ve = Expand(vu, twice)", ""), GROUPED_INPUTS)
-    result, log = apply(RULE, before)
+    result, log = apply(RULE, before, Target.PORTABLE)
     assert "Expand" in [n.op_type for n in result.graph.node]
     assert log.applications
     check_numbers(before, result, exact=False)
@@ -131,11 +132,40 @@ def test_grouped_keys_alone_stay_repeated() -> None:
     ],
 )  # fmt: skip
 def test_leaves_alone(why: str, text: str, inputs: str, because: str) -> None:
-    check_untouched(RULE, graph(text, inputs, dims="A,B,C" if why == "rank 3" else "A,B,C,D"), because)
+    check_untouched(
+        RULE, graph(text, inputs, dims="A,B,C" if why == "rank 3" else "A,B,C,D"), because, target=Target.PORTABLE
+    )
 
 
 def test_an_older_opset_is_told_what_it_lacks() -> None:
-    check_untouched(RULE, graph(PLAIN, opset=20), "take --opset 23")
+    check_untouched(RULE, graph(PLAIN, opset=20), "take --opset 23", target=Target.PORTABLE)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "width", "mask", "because"),
+    [
+        ("float", 16, "", "for float32"),
+        ("float16", 8, "", "of this width"),
+        ("float16", 20, "", "of this width"),
+        ("float16", 264, "", "of this width"),
+        ("float16", 16, "bool[2,1,5,7] m", "truth values"),
+        ("float16", 16, "", None),
+        ("bfloat16", 64, "", None),
+        ("float16", 256, "float16[5,7] f", None),
+    ],
+)
+def test_what_tensorrt_has_kernels_for(dtype: str, width: int, mask: str, because: str | None) -> None:
+    scores = {"m": "w = Where(m, s, minus)", "f": "w = Add(s, f)", "": "w = Identity(s)"}[mask[-1:]]
+    shape = f"{dtype}[2,4,5,{width}] q, {dtype}[2,4,7,{width}] k, {dtype}[2,4,7,{width}] v"
+    text = f"""graph ({shape}{", " if mask else ""}{mask}) => ({dtype}[A,B,C,D] y) {{
+                 t = Transpose<perm=[0,1,3,2]>(k) s = MatMul(q, t) {scores} p = Softmax(w) y = MatMul(p, v) }}"""
+    text = text.replace("w = Identity(s)", "").replace("Softmax(w)", "Softmax(s)") if not mask else text
+    weights = {"minus": np.asarray(-np.inf, np.float16 if dtype == "float16" else np.float32)}
+    proto = model(text, used(weights, text), opset=23)
+    if because is not None:
+        check_untouched(RULE, proto, because)
+    else:
+        assert [n.op_type for n in apply(RULE, proto)[0].graph.node] == ["Attention"]
 
 
 LOWEST = np.finfo(np.float32).min
@@ -147,7 +177,7 @@ def test_queries_without_any_key_keep_equal_weights(mask: str) -> None:
     text = f"graph ({INPUTS}, bool[2,1,5,7] m) => (float[A,B,C,D] y) {{ {mask} {MASKED} }}"
     numbers = {"zero": np.float32(0), "one": np.float32(1), "lowest": LOWEST, "c": WEIGHTS["c"]}
     before = model(text, used(numbers, text), opset=23)
-    result, _ = apply(RULE, before)
+    result, _ = apply(RULE, before, Target.PORTABLE)
     assert "Attention" in [n.op_type for n in result.graph.node]
     allowed = np.tri(5, 7, 1, dtype=bool)[None, None].repeat(2, 0)
     allowed[1, :, 2] = False
@@ -166,24 +196,26 @@ def test_a_lowest_number_that_cannot_be_mended(mask: str) -> None:
     inputs = f"{INPUTS}, bool[2,1,5,7] m, float[2,1,5,7] r"
     text = f"graph ({inputs}) => (float[A,B,C,D] y) {{ {mask} {MASKED} }}"
     numbers = {"zero": np.float32(0), "one": np.float32(1), "lowest": LOWEST, "c": WEIGHTS["c"]}
-    check_untouched(RULE, model(text, used(numbers, text), opset=23), "lowest number")
+    check_untouched(RULE, model(text, used(numbers, text), opset=23), "lowest number", target=Target.PORTABLE)
 
 
 def test_a_constant_that_masks_a_whole_row() -> None:
     text = f"graph ({INPUTS}) => (float[A,B,C,D] y) {{ {MASKED} }}"
     mask = np.zeros((5, 7), np.float32)
     mask[2] = -np.inf
-    check_untouched(RULE, model(text, {"w": mask, "c": WEIGHTS["c"]}, opset=23), "without any key")
+    check_untouched(
+        RULE, model(text, {"w": mask, "c": WEIGHTS["c"]}, opset=23), "without any key", target=Target.PORTABLE
+    )
 
 
 @pytest.mark.parametrize("shape", ["2,1,1,7", "1,7", "7"])
 def test_a_mask_for_all_queries_gets_a_row_for_each(shape: str) -> None:
     before = graph(MASKED, f"{INPUTS}, float[{shape}] w")
-    result, _ = apply(RULE, before)
+    result, _ = apply(RULE, before, Target.PORTABLE)
     assert [n.op_type for n in result.graph.node] == ["Expand", "Attention"]
     check_numbers(before, result, exact=False)
     dynamic = graph(MASKED, f"float[2,4,S,8] q, float[2,4,7,8] k, float[2,4,7,6] v, float[{shape}] w")
-    check_untouched(RULE, dynamic, "not static")
+    check_untouched(RULE, dynamic, "not static", target=Target.PORTABLE)
 
 
 @given(data=st.data())
@@ -198,7 +230,7 @@ def test_where_it_fires_the_numbers_are_equal(data: st.DataObject) -> None:
     before = graph(text, f"float[{batch},{heads},5,8] q, float[{batch},{groups},7,8] k, float[{batch},{heads},7,6] v")
     if groups == 2:  # not broadcastable
         before = graph(text, f"float[{batch},{heads},5,8] q, float[{batch},{heads},7,8] k, float[1,{heads},7,6] v")
-    result, log = apply(RULE, before)
+    result, log = apply(RULE, before, Target.PORTABLE)
     if log.applications:
         check_numbers(before, result, exact=False, N=2)
     else:

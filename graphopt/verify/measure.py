@@ -11,7 +11,6 @@ import numpy as np
 import onnx
 
 from graphopt.verify import rounding, source
-from graphopt.verify.rounding import reseed
 from graphopt.verify.sessions import Engine, Failed, OnnxRuntime, Reference, Rejected
 from graphopt.verify.source import Located
 from graphopt.verify.values import Array, Feeds, Leaves, Value, is_float, leaves
@@ -32,8 +31,6 @@ class Measure:
         self._original = original
         self._libraries = libraries
         self._threads = threads
-        self._exact: list[_Wide | None] = []
-        self._noisy: onnx.ModelProto | None = None
         self._measured: dict[int, Measured] = {}
 
     def on(self, feeds: Feeds) -> Measured:
@@ -48,38 +45,41 @@ class Measure:
 
     def exact(self, feeds: Feeds) -> Leaves | None:
         """The outputs' arrays of a float64 run; None where there is none."""
-        if not self._exact:
-            try:
-                self._exact.append(self._made(widen(self._original)))
-            except CannotWiden:
-                self._exact.append(None)
-        wide = self._exact[0]
-        return None if wide is None else wide.run(feeds)
+        return self._exact.run(feeds)
 
     def perturbed(self, feeds: Feeds) -> Iterator[Leaves]:
-        """The outputs' arrays of float64 runs with rounding errors put in at random."""
-        try:
-            self._noisy = self._noisy or rounding.perturbed(self._original)
-        except CannotWiden:
-            return
-        for seed in range(self.runs):
-            reseed(self._noisy, seed)
-            found = self._made(self._noisy).run(feeds)
+        """The outputs' arrays of float64 runs with rounding errors put in at random, other ones in each."""
+        for _ in range(self.runs):
+            found = self._perturbed.run(feeds)
             if found is None:
                 return
             yield found
 
-    def _made(self, proto: onnx.ModelProto) -> _Wide:
-        return _Wide(Located(proto, self._original.folder), self._libraries, self._threads)
+    @cached_property
+    def _exact(self) -> _Wide:
+        return self._made(widen)
+
+    @cached_property
+    def _perturbed(self) -> _Wide:
+        return self._made(rounding.perturbed)
+
+    def _made(self, make: Callable[[Located], onnx.ModelProto]) -> _Wide:
+        try:
+            proto = make(self._original)
+        except CannotWiden:
+            return _Wide([])
+        model = Located(proto, self._original.folder)
+        ways: list[Callable[[], Engine]] = [lambda: OnnxRuntime(model, self._libraries, self._threads)]
+        if not source.foreign_operators(proto):
+            ways.append(lambda: Reference(model))
+        return _Wide(ways)
 
 
 class _Wide:
     """A widened model, run by the first engine that does: ONNX Runtime finds out about some kernels only then."""
 
-    def __init__(self, model: Located, libraries: Sequence[str], threads: int) -> None:
-        self._ways: list[Callable[[], Engine]] = [lambda: OnnxRuntime(model, libraries, threads)]
-        if not source.foreign_operators(model.proto):
-            self._ways.append(lambda: Reference(model))
+    def __init__(self, ways: list[Callable[[], Engine]]) -> None:
+        self._ways = ways
         self._engine: Engine | None = None
 
     def run(self, feeds: Feeds) -> Leaves | None:

@@ -124,9 +124,10 @@ def _spread_products(X: Array, W: Array, group: int, full: list[int], steps: lis
 
 
 class RandomUniformLike(OpRun):
-    """For tensors of any rank; onnx's own fails on scalars."""
+    """For tensors of any rank, and other numbers in each run; onnx's own fails on scalars and repeats itself."""
 
     op_domain = ""
+    _rng: np.random.Generator | None = None
 
     def _run(
         self,
@@ -136,10 +137,11 @@ class RandomUniformLike(OpRun):
         low: float | None = None,
         seed: float | None = None,
     ) -> tuple[Array]:
-        rng = np.random.default_rng(None if seed is None or np.isnan(seed) else int(seed))
+        if self._rng is None:
+            self._rng = np.random.default_rng(None if seed is None or np.isnan(seed) else int(seed))
         low, high = 0.0 if low is None else low, 1.0 if high is None else high
         kind = x.dtype if dtype is None else helper.tensor_dtype_to_np_dtype(dtype)
-        return (np.asarray(rng.uniform(low, high, x.shape)).astype(kind),)
+        return (np.asarray(self._rng.uniform(low, high, x.shape)).astype(kind),)
 
 
 PRECISE: list[type[OpRun]] = [BatchNormalization, ConvTranspose, Erf, RandomUniformLike]

@@ -1,19 +1,21 @@
 """Rounding errors put into a float64 copy of a model at random: what they can do to its outputs.
 
 Every result that the original's type cannot hold is multiplied by a random factor between 1 - eps and 1 + eps, eps
-being the distance from 1 to the next number of that type; so are the terms of sums of products, whose cancellation the
+being the distance from 1 to the next number of that type (results in float64: every one that is no whole number); so
+are the terms of sums of products, whose cancellation the
 result does not show. Numbers that the type holds exactly, such as masks and shapes in floats, stay what they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 
 import onnx
 from onnx import TensorProto, helper
 
 from graphopt.verify.ranges import with_shapes
-from graphopt.verify.source import Located, graphs, is_standard, nodes
+from graphopt.verify.source import Located, is_standard, nodes
 from graphopt.verify.values import epsilon
 from graphopt.verify.widen import NARROW, Before, Behind, Hooks, known_types, widen
 
@@ -44,24 +46,12 @@ _JUMPS = frozenset({
 })
 # fmt: on
 _ROUNDED = NARROW | {TensorProto.DOUBLE}
-MARK = "rounding error of "  # how the names of the nodes that draw begin
 
 
 def perturbed(model: Located) -> onnx.ModelProto:
-    """The model in float64 with random rounding errors; `reseed` it before each run. Raises `CannotWiden`."""
-    return widen(model, Hooks(behind=_behind, before=_before))
-
-
-def reseed(proto: onnx.ModelProto, seed: int) -> None:
-    """Gives each drawing node a seed of its own that depends on `seed`, in place."""
-    number = 0
-    for graph in graphs(proto):
-        for node in graph.node:
-            if node.name.startswith(MARK):
-                number += 1
-                for attribute in node.attribute:
-                    if attribute.name == "seed":
-                        attribute.f = float(seed * 1_000_003 % 65_521 + number)
+    """The model in float64 with random rounding errors, other ones in each run of a session. Raises `CannotWiden`."""
+    noise = _Noise()
+    return widen(model, Hooks(behind=noise.behind, before=noise.before))
 
 
 def jumps(proto: onnx.ModelProto) -> bool:
@@ -82,46 +72,49 @@ def _loses_fraction(node: onnx.NodeProto) -> bool:
     return any(attribute.name == "to" and attribute.i not in _ROUNDED for attribute in node.attribute)
 
 
-def _behind(op_type: str) -> Behind | None:
-    return None if op_type in _EXACT else _round_result
+class _Noise:
+    """Makes the nodes that put rounding errors in; each draws from a seed of its own."""
 
+    def __init__(self) -> None:
+        self._seeds = count(1)
 
-def _before(op_type: str) -> Before | None:
-    return _round_term if op_type in _SUMS else None
+    def behind(self, op_type: str) -> Behind | None:
+        """What to put behind an operator's results."""
+        return None if op_type in _EXACT else self.round_result
 
+    def before(self, op_type: str) -> Before | None:
+        """What to put before an operator's inputs."""
+        return self.round_term if op_type in _SUMS else None
 
-def _round_result(raw: str, result: str, kind: int) -> Sequence[onnx.NodeProto]:
-    """`result` is `raw`, perturbed where the type `kind` does not hold it exactly."""
-    narrow, back = f"{raw}\x1fn", f"{raw}\x1fb"
-    nodes = [
-        helper.make_node("Cast", [raw], [narrow], to=kind),
-        helper.make_node("Cast", [narrow], [back], to=TensorProto.DOUBLE),
-    ]
-    return [*nodes, *_perturb(raw, back, result, kind)]
+    def round_result(self, raw: str, result: str, kind: int) -> Sequence[onnx.NodeProto]:
+        """`result` is `raw`, perturbed where the type `kind` does not hold it exactly."""
+        if kind == TensorProto.DOUBLE:  # which holds all that a float64 run can show
+            return self.round_term(raw, result, kind)
+        narrow, back = f"{raw}\x1fn", f"{raw}\x1fb"
+        nodes = [
+            helper.make_node("Cast", [raw], [narrow], to=kind),
+            helper.make_node("Cast", [narrow], [back], to=TensorProto.DOUBLE),
+        ]
+        return [*nodes, *self.perturb(raw, back, result, kind)]
 
+    def round_term(self, given: str, term: str, kind: int) -> Sequence[onnx.NodeProto]:
+        """`term` is `given`, perturbed where it is no whole number."""
+        whole = f"{term}\x1fw"
+        return [helper.make_node("Floor", [given], [whole]), *self.perturb(given, whole, term, kind)]
 
-def _round_term(given: str, term: str, kind: int) -> Sequence[onnx.NodeProto]:
-    """`term` is `given`, perturbed where it is no whole number."""
-    whole = f"{term}\x1fw"
-    return [helper.make_node("Floor", [given], [whole]), *_perturb(given, whole, term, kind)]
-
-
-def _perturb(number: str, exact: str, result: str, kind: int) -> list[onnx.NodeProto]:
-    """`result` is `number` where it equals `exact`, else `number` times a random factor near 1."""
-    eps = epsilon(helper.tensor_dtype_to_np_dtype(kind))
-    stem = f"{result}\x1fp"
-    return [
-        helper.make_node(
-            "RandomUniformLike",
-            [number],
-            [f"{stem}f"],
-            name=MARK + number,
-            low=1 - eps,
-            high=1 + eps,
-            dtype=TensorProto.DOUBLE,
-            seed=0.0,
-        ),
-        helper.make_node("Mul", [number, f"{stem}f"], [f"{stem}m"]),
-        helper.make_node("Equal", [number, exact], [f"{stem}e"]),
-        helper.make_node("Where", [f"{stem}e", number, f"{stem}m"], [result]),
-    ]
+    def perturb(self, number: str, exact: str, result: str, kind: int) -> list[onnx.NodeProto]:
+        """`result` is `number` where it equals `exact`, else `number` + `number` * eps * a random factor below 1."""
+        eps = helper.make_tensor("eps", TensorProto.DOUBLE, [], [epsilon(helper.tensor_dtype_to_np_dtype(kind))])
+        stem = f"{result}\x1fp"
+        seed = float(next(self._seeds))
+        return [
+            helper.make_node(
+                "RandomUniformLike", [number], [f"{stem}u"], low=-1.0, high=1.0, dtype=TensorProto.DOUBLE, seed=seed
+            ),
+            helper.make_node("Constant", [], [f"{stem}c"], value=eps),
+            helper.make_node("Mul", [f"{stem}u", f"{stem}c"], [f"{stem}r"]),
+            helper.make_node("Mul", [number, f"{stem}r"], [f"{stem}d"]),
+            helper.make_node("Add", [number, f"{stem}d"], [f"{stem}s"]),
+            helper.make_node("Equal", [number, exact], [f"{stem}e"]),
+            helper.make_node("Where", [f"{stem}e", number, f"{stem}s"], [result]),
+        ]

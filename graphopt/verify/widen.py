@@ -17,6 +17,7 @@ from graphopt.verify.ranges import with_shapes
 from graphopt.verify.source import Located
 
 NARROW = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16})
+_FLOATS = NARROW | {TensorProto.DOUBLE}
 MOST_NUMBERS = 2**28  # floats among the weights, 2 GiB in float64
 
 # Attributes that name a float type for the output, and the type that their absence means.
@@ -153,7 +154,7 @@ class _Widening:
             kind = self.types.get(name)
             if name and not accepts_inputs[slot]:
                 self.narrow_input(node, slot, kind)
-            elif before is not None and kind in NARROW:
+            elif before is not None and kind in _FLOATS:
                 node.input[slot] = self.name(name)
                 self.made.extend(before(name, node.input[slot], kind))
         self.made.append(node)
@@ -164,7 +165,7 @@ class _Widening:
                 continue
             if not gives_outputs[slot]:
                 self.widen_output(node, slot, kind)
-            elif behind is not None and kind in NARROW:
+            elif behind is not None and kind in _FLOATS:
                 node.output[slot] = self.name(name)
                 self.made.extend(behind(node.output[slot], name, kind))
 

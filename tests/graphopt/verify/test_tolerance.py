@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import ml_dtypes
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -180,6 +181,22 @@ def reassociated(size: int, seed: int, dtype: str = "float") -> tuple[object, ob
 def test_sums_in_another_order_pass(size: int, seed: int) -> None:
     one, two = reassociated(size, seed)
     assert verify(one, two, seed=seed).passed  # type: ignore[arg-type]
+
+
+@given(st.integers(2, 500), st.integers(0, 99))
+def test_sums_in_another_order_pass_in_float64_and_half_precision_too(size: int, seed: int) -> None:
+    for kind, off in (("double", 1e-12), ("float16", 0.1)):
+        code = {"double": 11, "float16": 10}[kind]
+
+        def total(body: str, number: float, kind: str = kind, code: int = code) -> onnx.ModelProto:
+            return model(
+                f"({kind}[4,{size}] x) => ({kind}[4] y) {{ axis = Constant<value_ints=[1]>()"
+                f" d = Constant<value = double {{{number!r}}}>() n = Cast<to={code}>(d) t = {body} y = Mul(t, n) }}"
+            )
+
+        one = total("ReduceSum<keepdims=0>(x, axis)", 1.0)
+        assert verify(one, total("ReduceMean<axes=[1], keepdims=0>(x)", float(size)), seed=seed).passed
+        assert not verify(one, total("ReduceSum<keepdims=0>(x, axis)", 1.0 + off), seed=seed).passed
 
 
 @given(st.integers(2, 2000), st.integers(0, 99), st.sampled_from([1e-4, -1e-3, 1e-2]))

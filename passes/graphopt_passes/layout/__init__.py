@@ -26,6 +26,7 @@ from graphopt_passes.layout.pads import ComposePads
 from graphopt_passes.layout.picks import GatherOfOneThenSqueeze, GatherOfOneThenUnsqueeze, SliceOfOneToGather
 from graphopt_passes.layout.reductions import ReduceThenReshape, ReductionOfOnesToSqueeze
 from graphopt_passes.layout.reshapes import ComposeReshapes, ComposeUnsqueezes
+from graphopt_passes.layout.scales import ComposeConstantTerms
 from graphopt_passes.layout.sinking import SinkTransposeBelowPointwise
 from graphopt_passes.layout.slices import ComposeGathers, ComposeSlices
 from graphopt_passes.layout.transposes import ComposeTransposes, TransposeOfOnesToReshape
@@ -58,6 +59,7 @@ CHAINS = (
     ComposeCasts(),
     ComposeClips(),
     FlattenMinMax(),
+    ComposeConstantTerms(),
     ComposeSlices(),
     ComposeGathers(),
     ComposePads(),

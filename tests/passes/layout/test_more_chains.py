@@ -325,7 +325,7 @@ def test_random_reshape_chains_keep_their_numbers(data: st.DataObject) -> None:
         elif kind == "relu":
             body.append(f"t{i} = Relu({last})")
         elif kind == "mul":
-            weights[f"c{i}"] = F(3)
+            weights[f"c{i}"] = F(2)
             body.append(f"t{i} = Mul({last}, c{i})")
         else:
             weights[f"s{i}"] = np.array([1])
@@ -339,3 +339,45 @@ def test_random_reshape_chains_keep_their_numbers(data: st.DataObject) -> None:
     again, log = apply_pass(SimplifyLayout(), after)
     assert not log.applications
     assert again == after
+
+
+TERMS: list[tuple[str, str, Arrays, bool]] = [
+    ("scales", "a = Mul(x, c)\n y = Mul(d, a)", {"c": F(0.5), "d": F(3)}, True),
+    ("a division", "a = Div(x, c)\n y = Mul(a, d)", {"c": F(3), "d": np.arange(1, 5, dtype=F)}, True),
+    ("shifts", "a = Add(c, x)\n y = Sub(a, d)", {"c": F(1.5), "d": F(-0.5)}, True),
+    ("per channel", "a = Mul(x, c)\n y = Mul(a, d)", {"c": np.ones((3, 1), F) * 2, "d": np.ones((3, 1), F)}, True),
+    (
+        "it would enlarge",
+        "a = Mul(x, c)\n y = Mul(a, d)",
+        {"c": np.ones((3, 1), F) * 2, "d": np.ones((1, 4), F)},
+        False,
+    ),
+    ("cancels", "a = Add(x, c)\n y = Sub(a, d)", {"c": F(1.5), "d": F(1.25)}, False),
+    ("rounds on purpose", "a = Add(x, c)\n y = Sub(a, c)", {"c": F(12582912)}, False),
+    ("overflows", "a = Mul(x, c)\n y = Mul(a, d)", {"c": F(1e30), "d": F(1e30)}, False),
+    ("underflows", "a = Mul(x, c)\n y = Mul(a, d)", {"c": F(1e-30), "d": F(1e-30)}, False),
+    ("by zero", "a = Div(x, c)\n y = Div(a, d)", {"c": F(2), "d": F(0)}, False),
+    ("c − x", "a = Sub(c, x)\n y = Add(a, d)", {"c": F(2), "d": F(1)}, False),
+    ("c / x", "a = Div(c, x)\n y = Mul(a, d)", {"c": F(2), "d": F(1.5)}, False),
+    ("different operators", "a = Mul(x, c)\n y = Add(a, d)", {"c": F(2), "d": F(1)}, False),
+    ("another reader", "a = Mul(x, c)\n b = Mul(a, d)\n y = Add(a, b)", {"c": F(2), "d": F(3)}, False),
+]
+
+
+@pytest.mark.parametrize(("why", "body", "weights", "fires"), TERMS, ids=[t[0] for t in TERMS])
+def test_constant_terms(why: str, body: str, weights: Arrays, fires: bool) -> None:
+    before = built(body, weights=weights)
+    if fires:
+        check_rewrite(
+            RULES["compose-constant-terms"], before, [body.split()[-2].partition("(")[0].replace("Sub", "Add")]
+        )
+    else:
+        check_untouched(RULES["compose-constant-terms"], before)
+
+
+def test_integer_terms_wrap() -> None:
+    weights = {"c": np.int32(2**30), "d": np.int32(5)}
+    before = shaped_model("g (int32[4] x) => (int32[] y) { a = Mul(x, c)\n y = Mul(a, d) }", weights)
+    check_rewrite(RULES["compose-constant-terms"], before, ["Mul"])
+    divided = shaped_model("g (int32[4] x) => (int32[] y) { a = Div(x, c)\n y = Div(a, d) }", weights)
+    check_untouched(RULES["compose-constant-terms"], divided)

@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import re
 from abc import ABC
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, get_type_hints
 
@@ -24,12 +24,20 @@ from graphopt.targets import Target
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """What measuring said of a trade: whether to make it. `ratio` is the cost with this verdict over that without."""
+
+    take: bool
+    ratio: float
+
+
+@dataclass(frozen=True)
 class Options:
     """What a run was asked for, beyond its pipeline.
 
     `force` and `forbid` are names of rules. `device`, `batch`, `layout` ("nchw" or "nhwc") and `launch` ("eager" or
     "captured") are for the cost model. `max_growth` is the number of bytes by which folding may make the model larger,
-    over its inputs.
+    over its inputs. `verdicts` are trades (by `Application.key`) that were measured: the cost model follows them.
     """
 
     target: Target = Target.TENSORRT
@@ -41,6 +49,7 @@ class Options:
     launch: str = "eager"
     max_growth: int = 1 << 20
     block: str = "plain"
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
 
 
 @dataclass

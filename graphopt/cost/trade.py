@@ -31,6 +31,11 @@ class Decision:
     reason: str
 
     @property
+    def key(self) -> str:
+        """The rule and the place, as in `Application.key`."""
+        return f"{self.rule}@{self.at}"
+
+    @property
     def ratio(self) -> float:
         """After over before: below 1 is a gain."""
         return self.after / self.before if self.before > 0 else 1.0
@@ -74,6 +79,10 @@ class TradeJudge:
 
     def _decide(self, change: Change, was: float, would_be: float, before: Cost, after: Cost) -> Decision:
         rule, at = change.rule.name, change.root.label
+        verdict = self.options.verdicts.get(f"{rule}@{at}")
+        if verdict is not None and rule not in self.options.force:
+            reason = f"measured: {verdict.ratio:.2f} of the cost {'with' if verdict.take else 'without'} it"
+            return Decision(rule, at, was, would_be, verdict.take, reason)
         where = f"{self.setting.target.value} on {self.setting.device.name}, batch {self.setting.batch}"
         if not was > 0 or unknown_size(change):
             taken = rule in self.options.force
@@ -87,8 +96,8 @@ class TradeJudge:
             return Decision(rule, at, was, would_be, True, f"forced; {figures}")
         if would_be <= was * LEAST_GAIN:
             return Decision(rule, at, was, would_be, True, figures)
-        verdict = "would gain too little" if would_be < was else "would lose"
-        return Decision(rule, at, was, would_be, False, f"{verdict}: {figures}")
+        loss = "would gain too little" if would_be < was else "would lose"
+        return Decision(rule, at, was, would_be, False, f"{loss}: {figures}")
 
     def _weighed(self, cost: Cost) -> float:
         """Seconds by which the whole graph's time grows with `cost`, to first order."""

@@ -6,7 +6,7 @@ TASO (Jia et al., SOSP 2019) has this as "enlarge conv kernel".
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -78,15 +78,9 @@ class EnlargeRule(ConvRule):
         return replace(form, kernel=(), pads=(), dilations=())
 
     def choose(self, pieces: tuple[Piece, ...], facts: Facts) -> tuple[Piece, ...] | str:
-        if len(pieces) == 1:
-            pieces = _longest_fit(pieces[0], facts)
-        forms = [_form(b.head, facts) for p in pieces for b in p.branches]
-        if len({f.kernel for f in forms}) < 2:
-            return "its siblings have kernels of one size, or none that computes at the same places"
-        large = max(forms, key=_taps)
-        if any(placement(f, large) is None for f in forms):
-            return "the smaller kernels do not compute at the same places as the largest"
-        return pieces
+        chosen = super().choose(pieces, facts)
+        problem = chosen if isinstance(chosen, str) else _misfit(pieces, facts)
+        return problem if problem is not None else pieces
 
     def join(self, found: Siblings, edit: Rewriter) -> Node:
         facts, heads = found.facts, found.heads
@@ -118,7 +112,15 @@ def _taps(form: ConvForm) -> int:
     return math.prod(form.kernel)
 
 
-def _longest_fit(piece: Piece, facts: Facts) -> tuple[Piece, ...]:
+def _misfit(pieces: Sequence[Piece], facts: Facts) -> str | None:
+    """Why the kernels of the pieces cannot be enlarged to one size; None when they can."""
+    forms = [_form(b.head, facts) for p in pieces for b in p.branches]
+    if len({f.kernel for f in forms}) < 2:
+        return "its siblings have kernels of one size, or none that computes at the same places"
+    return None if _fit(forms) else "the smaller kernels do not compute at the same places as the largest"
+
+
+def _longest_fit(piece: Piece, facts: Facts) -> Piece:
     """The longest run of neighbours in a Concat whose kernels all fit into the largest of them."""
     forms = [_form(b.head, facts) for b in piece.branches]
     best = (0, 1)
@@ -128,7 +130,7 @@ def _longest_fit(piece: Piece, facts: Facts) -> tuple[Piece, ...]:
             end += 1
         if end - start > best[1] - best[0]:
             best = (start, end)
-    return (Piece(piece.branches[best[0] : best[1]], piece.concat),)
+    return Piece(piece.branches[best[0] : best[1]], piece.concat)
 
 
 def _fit(forms: list[ConvForm]) -> bool:
@@ -145,6 +147,10 @@ class EnlargeAdjacentConvs(AdjacentRule, EnlargeRule):
 
     Opsets: all. Exactness: reassociates (zeros times x are added: equal for finite x).
     """
+
+    def fitting(self, piece: Piece, facts: Facts) -> Piece | str:
+        longest = _longest_fit(piece, facts)
+        return _misfit([longest], facts) or longest
 
 
 class EnlargeSiblingConvs(EnlargeRule):

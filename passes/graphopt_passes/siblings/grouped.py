@@ -61,8 +61,10 @@ class MergeGroupedSiblingConvs(ConvRule):
             return found
         if _positions(node) is None:
             return Refused("grouped siblings can only be told apart again where the spatial sizes are known", node)
-        alone = tuple(Piece((b,)) for b in found.branches)
-        return Siblings(alone, found.axis, facts)
+        return found
+
+    def choose(self, pieces: tuple[Piece, ...], facts: Facts) -> tuple[Piece, ...] | str:
+        return tuple(Piece((b,)) for p in pieces for b in p.branches)  # interleaved: no run of neighbours is one part
 
     def join(self, found: Siblings, edit: Rewriter) -> Node:
         facts, first = found.facts, found.heads[0]

@@ -64,8 +64,8 @@ class SiblingRule(Rule[Siblings]):
         return self.form(node, facts)
 
     def choose(self, pieces: tuple[Piece, ...], facts: Facts) -> tuple[Piece, ...] | str:
-        """The pieces to merge, or why none."""
-        return pieces
+        """The pieces to merge, or why none. One piece alone needs no Split: it is an AdjacentRule's to merge."""
+        return pieces if len(pieces) > 1 else "all its siblings meet side by side in one Concat"
 
     def match(self, node: Node, facts: Facts) -> Siblings | NoMatch:
         shared, fans = node.input(0), facts.shared(Fans)
@@ -109,7 +109,12 @@ class AdjacentRule(SiblingRule):
         longest = max(pieces, key=lambda p: len(p.branches))
         if len(longest.branches) < 2:
             return "no Concat takes two of its siblings side by side"
-        return super().choose((longest,), facts)
+        fitting = self.fitting(longest, facts)
+        return fitting if isinstance(fitting, str) else (fitting,)
+
+    def fitting(self, piece: Piece, facts: Facts) -> Piece | str:
+        """The part of a run of neighbours that can be merged, or why none can."""
+        return piece
 
 
 class EqualRule(SiblingRule):

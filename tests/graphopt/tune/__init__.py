@@ -1,0 +1,1 @@
+"""Trades decided by measurement."""

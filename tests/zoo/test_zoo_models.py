@@ -54,6 +54,13 @@ def check_outputs(original: ModelProto, model: ModelProto, name: str) -> None:
         assert np.abs(found.astype(np.float64) - expected).max(initial=0) <= 2e-3 * scale
 
 
+@pytest.mark.parametrize("name", ["alexnet_split__legacy", "concat_chain__legacy", "inception_siblings__legacy"])
+def test_each_rewrite_is_right(name: str, zoo_path: ZooPath) -> None:
+    report = graphopt.optimize(zoo_path(name), verify="each").report
+    assert report.applied
+    assert report.withdrawn == ()
+
+
 def test_training_mode_keeps_its_norms(zoo_path: ZooPath) -> None:
     model = graphopt.optimize(zoo_path("resnet18__train")).model
     norms = [node for node in all_nodes(model) if node.op_type == "BatchNormalization"]

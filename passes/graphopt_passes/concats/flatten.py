@@ -44,20 +44,37 @@ class _Flatten(Rule[Inputs]):
         axis = concat_axis(node, facts)
         if axis is None or None in node.inputs:
             return NoMatch("its axis is not known", node)
-        inputs: list[Tensor] = []
-        for tensor in node.inputs:
-            inner = facts.producer(tensor, "Concat")
-            local = inner is not None and inner.graph is node.graph and concat_axis(inner, facts) == axis
-            if inner is not None and local and self.dissolves(inner, node, facts):
-                inputs += [t for t in inner.inputs if t is not None]
-            elif tensor is not None:
-                inputs.append(tensor)
-        if inputs == list(node.inputs) or len(inputs) > MOST_INPUTS:
+        outer = facts.sole_consumer(node.output(0), "Concat")
+        if outer is not None and concat_axis(outer, facts) == axis and _fits(outer, node):
+            return NoMatch("the Concat that reads it takes it apart", node)
+        inputs = self._dissolved(node, axis, facts)
+        if inputs == list(node.inputs):
             return NoMatch("no Concat on its axis feeds it alone", node)
         return Inputs(node, tuple(inputs))
 
+    def _dissolved(self, outer: Node, axis: int, facts: Facts) -> list[Tensor]:
+        """The inputs, Concats among them taken apart at any depth, up to `MOST_INPUTS`."""
+        stack = [(t, outer) for t in reversed(outer.inputs) if t is not None]
+        inputs: list[Tensor] = []
+        while stack:
+            tensor, reader = stack.pop()
+            inner = facts.producer(tensor, "Concat")
+            local = inner is not None and inner.graph is outer.graph and None not in inner.inputs
+            room = len(inputs) + len(stack) + (len(inner.inputs) if inner is not None else 0) <= MOST_INPUTS
+            if inner is None or not local or not room or concat_axis(inner, facts) != axis:
+                inputs.append(tensor)
+            elif self.dissolves(inner, reader, facts):
+                stack += [(t, inner) for t in reversed(inner.inputs) if t is not None]
+            else:
+                inputs.append(tensor)
+        return inputs
+
     def rewrite(self, found: Inputs, edit: Rewriter) -> None:
         _put(found, edit)
+
+
+def _fits(outer: Node, inner: Node) -> bool:
+    return len(outer.inputs) + len(inner.inputs) - 1 <= MOST_INPUTS
 
 
 class FlattenConcats(_Flatten):

@@ -106,14 +106,41 @@ def _part_of_split(tensor: Tensor, node: Node, axis: int, facts: Facts) -> Segme
     source = node.input(0)
     if source is None or split_axis(node, facts) != axis:
         return None
-    index = node.outputs.index(tensor)
+    borders = facts.shared(SplitBorders).of(node, axis, facts)
+    start, stop = borders[tensor]
+    stop = _stop(stop, source, axis) if isinstance(stop, int) else stop
+    return Segment(source, start, stop, (node,))
+
+
+class SplitBorders:
+    """Where each output of a Split starts and stops, remembered so that a Split of n parts costs O(n) in all."""
+
+    def __init__(self) -> None:
+        self._known: dict[Node, tuple[object, dict[Tensor, tuple[Border, Border]]]] = {}
+
+    def of(self, node: Node, axis: int, facts: Facts) -> dict[Tensor, tuple[Border, Border]]:
+        """The borders by output."""
+        state = (node.outputs, node.inputs, length(node.input(0), axis))
+        known = self._known.get(node)
+        if known is None or known[0] != state:
+            known = self._known[node] = (state, _borders(node, axis, facts))
+        return known[1]
+
+
+def _borders(node: Node, axis: int, facts: Facts) -> dict[Tensor, tuple[Border, Border]]:
     sizes = split_sizes(node, axis, facts)
-    if sizes is not None:
-        start = sum(sizes[:index])
-        return Segment(source, start, _stop(start + sizes[index], source, axis), (node,))
-    start_token: Border = (node, index) if index else 0
-    stop_token: Border = (node, index + 1) if index + 1 < len(node.outputs) else END
-    return Segment(source, start_token, stop_token, (node,))
+    last = len(node.outputs) - 1
+    result: dict[Tensor, tuple[Border, Border]] = {}
+    start = 0
+    for index, tensor in enumerate(node.outputs):
+        if sizes is not None:
+            pair: tuple[Border, Border] = (start, start + sizes[index])
+            start += sizes[index]
+        else:
+            pair = ((node, index) if index else 0, (node, index + 1) if index < last else END)
+        if tensor is not None:
+            result[tensor] = pair
+    return result
 
 
 def _stop(position: int, source: Tensor, axis: int) -> Border:

@@ -45,7 +45,8 @@ class FoldConstants(Pass):
             forget_values(context.facts)
             stop = context.run_rules(self.rules[:-1])
             if stop == Stop.DONE:
-                stop = context.run_rules([computed_subgraphs(context)])
+                rule = computed_subgraphs(context)
+                stop = context.run_rules([rule]) if rule.results or rule.refusals else Stop.DONE
             if stop != Stop.DONE:
                 return stop
             changed = len(context.edit.log.applications) > before

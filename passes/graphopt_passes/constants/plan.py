@@ -82,10 +82,11 @@ class _Computable:
 
     def add(self, node: Node) -> None:
         """Notes `node` when it is computable. Nodes come in topological order."""
-        if not _is_deterministic(node, self.facts) or not any(t is not None and t.is_used for t in node.outputs):
-            return
         inputs = [t for t in node.inputs if t is not None]
-        if not all(self._constant(t) is not None or t in self.nbytes for t in inputs):
+        for tensor in inputs:
+            if tensor.constant is None and tensor not in self.nbytes:
+                return
+        if not _is_deterministic(node, self.facts) or not any(t is not None and t.is_used for t in node.outputs):
             return
         sizes = self._sizes(node, inputs)
         if sizes is None:

@@ -32,6 +32,7 @@ class Attempt:
 
     status: str
     seconds: float
+    cpu_seconds: float
     peak_bytes: int
     nodes: int | None = None
     foreign: list[str] = field(default_factory=list)
@@ -58,16 +59,16 @@ def attempt(tool: str, name: str, repeats: int, limit: float) -> Attempt:
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.onnx"
         outcome = best_of(repeats, [sys.executable, "-m", "benchmarks.tool", tool, str(source), str(result)], limit)
+        cost = (outcome.seconds, outcome.cpu_seconds, outcome.peak_bytes)
         if outcome.status != "ok":
-            return Attempt(outcome.status, outcome.seconds, outcome.peak_bytes, problem=outcome.problem)
+            return Attempt(outcome.status, *cost, problem=outcome.problem)
         judge = [sys.executable, "-m", "benchmarks.judge", str(source), str(result), "--model", name]
         judged = run_measured(judge, JUDGE_LIMIT)
     if judged.status != "ok":
-        return Attempt("wrong", outcome.seconds, outcome.peak_bytes, problem=f"cannot be judged: {judged.problem}")
+        return Attempt("wrong", *cost, problem=f"cannot be judged: {judged.problem}")
     verdict = json.loads(judged.output)
     status = "wrong" if verdict["wrong"] else "ok"
-    problem = verdict["wrong"] or ""
-    return Attempt(status, outcome.seconds, outcome.peak_bytes, verdict["nodes"], verdict["foreign"], problem)
+    return Attempt(status, *cost, verdict["nodes"], verdict["foreign"], verdict["wrong"] or "")
 
 
 def measure(name: str, repeats: int, limit: float) -> Row:

@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import IO
 
@@ -25,10 +25,11 @@ STACK = ("numpy", "onnx", "onnxruntime")  # what all tools stand on
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a process ended: "ok", "crash" or "timeout", wall seconds, peak resident bytes, what it last said."""
+    """How a process ended: "ok", "crash" or "timeout", wall and processor seconds, peak resident bytes, last words."""
 
     status: str
     seconds: float
+    cpu_seconds: float
     peak_bytes: int
     output: str = ""
     problem: str = ""
@@ -59,7 +60,8 @@ def run_measured(command: Sequence[str], limit: float) -> Outcome:
         code = process.returncode = os.waitstatus_to_exitcode(state)
         status = "timeout" if late else "ok" if code == 0 else "crash"
         problem = "" if status == "ok" else f"exit {code}: {_read(errors)[-LAST_WORDS:].strip()}"
-        return Outcome(status, seconds, usage.ru_maxrss * KIB, _read(output), problem)
+        cpu = usage.ru_utime + usage.ru_stime
+        return Outcome(status, seconds, cpu, usage.ru_maxrss * KIB, _read(output), problem)
 
 
 def _read(file: IO[bytes]) -> str:
@@ -68,13 +70,18 @@ def _read(file: IO[bytes]) -> str:
 
 
 def best_of(repeats: int, command: Sequence[str], limit: float) -> Outcome:
-    """The fastest of several runs, for the machine's other work only ever adds; the first failure ends it."""
+    """The least of each figure over several runs, for the machine's other work only adds; the first failure ends it."""
     best = run_measured(command, limit)
     for _ in range(repeats - 1):
-        if best.status != "ok":
-            break
-        again = run_measured(command, limit)
-        best = again if again.seconds < best.seconds or again.status != "ok" else best
+        again = run_measured(command, limit) if best.status == "ok" else best
+        if again.status != "ok":
+            return again
+        best = replace(
+            best,
+            seconds=min(best.seconds, again.seconds),
+            cpu_seconds=min(best.cpu_seconds, again.cpu_seconds),
+            peak_bytes=min(best.peak_bytes, again.peak_bytes),
+        )
     return best
 
 

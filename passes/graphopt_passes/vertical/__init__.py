@@ -20,6 +20,7 @@ from graphopt_passes.vertical.gemm import FoldTransposeIntoGemm, FoldTransposeIn
 from graphopt_passes.vertical.pads import (
     FoldPadIntoAveragePool,
     FoldPadIntoConv,
+    FoldPadIntoConvInteger,
     FoldPadIntoMaxPool,
     MakePadsExplicit,
 )
@@ -33,6 +34,7 @@ class FuseVertical(Pass):
     rules = (
         MakePadsExplicit(),
         FoldPadIntoConv(),
+        FoldPadIntoConvInteger(),
         FoldPadIntoAveragePool(),
         FoldPadIntoMaxPool(),
         FoldBatchNormIntoConv(),

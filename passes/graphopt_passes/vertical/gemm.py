@@ -10,6 +10,7 @@ from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor
 from graphopt.rewrite import Exactness, NoMatch, Rewriter, Rule
 from graphopt_passes.common.arguments import permutation
+from graphopt_passes.common.shapes import broadcasts_into
 
 # Gemm: opset 7 broadcasts its third input, 11 makes it optional, 13 takes bfloat16
 _BROADCASTS, _OPTIONAL, _BFLOAT = 7, 11, 13
@@ -17,7 +18,7 @@ _BROADCASTS, _OPTIONAL, _BFLOAT = 7, 11, 13
 
 @dataclass(frozen=True)
 class ProductThenBias:
-    """A·B + c."""
+    """A·B + c; `product` is a MatMul, or a Gemm that has no c yet."""
 
     product: Node
     total: Node
@@ -25,28 +26,36 @@ class ProductThenBias:
 
 
 class MatmulAddToGemm(Rule[ProductThenBias]):
-    """Add(MatMul(A, B), c) = Gemm(A, B, c), A [M, K], B [K, N], c a constant [N], [1, N], [1] or scalar.
+    """Add(MatMul(A, B), c) = Gemm(A, B, c), A [M, K], B [K, N], c a tensor that broadcasts to [M, N].
+
+    The product may also be a Gemm without a bias of its own, the sum a Sum of two.
 
     Opsets: 7 on (bfloat16: 13 on). Exactness: reassociates. Source: ONNX operator Gemm.
     """
 
-    roots = ("Add",)
+    roots = ("Add", "Sum")
     exactness = Exactness.REASSOCIATES
 
     def match(self, node: Node, facts: Facts) -> ProductThenBias | NoMatch:
+        if len(node.inputs) != 2:
+            return NoMatch("it does not add two", node)
         for tensor, bias in ((node.input(0), node.input(1)), (node.input(1), node.input(0))):
-            product = facts.sole_producer(tensor, "MatMul")
-            if product is None or bias is None or bias.constant is None:
+            product = facts.sole_producer(tensor, "MatMul", "Gemm")
+            if product is None or bias is None or product.input(2) is not None:
                 continue
             if not is_plain_product(product, facts, _BROADCASTS):
                 return NoMatch("the MatMul is batched, or not of floats that Gemm takes", product)
-            if not _fits(bias, product.result, facts):
-                return NoMatch("the constant is not surely one number a column", node)
+            if not _fits(bias, product.result):
+                return NoMatch("the other term does not surely broadcast to the product", node)
             return ProductThenBias(product, node, bias)
-        return NoMatch("it adds no constant to a MatMul that it reads alone", node)
+        return NoMatch("it adds nothing to a product without bias that it reads alone", node)
 
     def rewrite(self, found: ProductThenBias, edit: Rewriter) -> None:
-        gemm = edit.node("Gemm", [*found.product.inputs, found.bias], name=found.product.name)
+        product, inputs = found.product, [*found.product.inputs[:2], found.bias]
+        if product.op == "Gemm":
+            gemm = edit.like(product, inputs, beta=1.0)
+        else:
+            gemm = edit.node("Gemm", inputs, name=product.name)
         edit.replace(found.total, gemm)
 
 
@@ -60,14 +69,9 @@ def is_plain_product(node: Node, facts: Facts, since: int) -> bool:
     return dtype in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 
 
-def _fits(bias: Tensor, product: Tensor, facts: Facts) -> bool:
-    """Whether `bias` broadcasts to the product's shape without enlarging it."""
-    assert bias.constant is not None
-    shape = bias.constant.shape
-    if len(shape) > 2 or (len(shape) == 2 and shape[0] != 1):
-        return False
-    columns = product.shape[1] if facts.rank(product) == 2 and product.shape is not None else None
-    return not shape or shape[-1] == 1 or shape[-1] == columns
+def _fits(bias: Tensor, product: Tensor) -> bool:
+    """Whether `bias` broadcasts to the product's shape, which has two dimensions, without enlarging it."""
+    return bias.shape is not None and len(bias.shape) <= 2 and broadcasts_into(bias.shape, product.shape)
 
 
 @dataclass(frozen=True)

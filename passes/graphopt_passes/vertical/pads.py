@@ -38,7 +38,7 @@ class _FoldPad(Rule[PaddedWindow]):
             return NoMatch("the Pad reflects, repeats or crops", pad)
         if any((*added.before[:2], *added.after[:2])) or len(added.before) < 3:
             return NoMatch("the Pad enlarges the batch or the channels", pad)
-        weight = node.input(1) if node.op == "Conv" else None
+        weight = node.input(1) if node.op in ("Conv", "ConvInteger") else None
         kernel = weight.shape[2:] if weight is not None and weight.shape is not None else ()
         numbers = tuple(k for k in kernel if isinstance(k, int))
         found = window(node, numbers if kernel and len(numbers) == len(kernel) else None)
@@ -71,6 +71,23 @@ class FoldPadIntoConv(_FoldPad):
 
     roots = ("Conv",)
     exactness = Exactness.REASSOCIATES
+
+    def problem(self, node: Node, pad: Node, value: float, own: Window) -> NoMatch | None:
+        return None if value == 0 else NoMatch("it pads with another value than zero", pad)
+
+
+class FoldPadIntoConvInteger(_FoldPad):
+    """ConvInteger(Pad(x, p, 0), pads=q) = ConvInteger(x, pads=p + q), x without a zero point or with 0.
+
+    Opsets: 10 on. Exactness: exact. Source: ONNX operators Pad, ConvInteger.
+    """
+
+    roots = ("ConvInteger",)
+
+    def match(self, node: Node, facts: Facts) -> PaddedWindow | NoMatch:
+        if node.input(2) is not None and facts.scalar(node.input(2)) != 0:
+            return NoMatch("its zero point is not known to be 0", node)
+        return super().match(node, facts)
 
     def problem(self, node: Node, pad: Node, value: float, own: Window) -> NoMatch | None:
         return None if value == 0 else NoMatch("it pads with another value than zero", pad)

@@ -24,15 +24,20 @@ WEIGHTS = {
 }
 
 
-@pytest.mark.parametrize("bias", ["b", "row", "one", "scalar"])
-@pytest.mark.parametrize("total", ["Add(p, {})", "Add({}, p)"])
+@pytest.mark.parametrize("bias", ["b", "row", "one", "scalar", "column", "rows", "cb"])
+@pytest.mark.parametrize("total", ["Add(p, {})", "Sum({}, p)"])
 def test_matmul_and_bias_become_gemm(bias: str, total: str) -> None:
-    text = f"g (float[3,5] x) => (float[A,B] y) {{ p = MatMul(x, w) y = {total.format(bias)} }}"
+    text = f"g (float[3,5] x, float[3,6] cb) => (float[A,B] y) {{ p = MatMul(x, w) y = {total.format(bias)} }}"
     check_rewrite(
         MatmulAddToGemm(),
         model(text, used(WEIGHTS, text)),
-        "g (float[3,5] x) => (float[A,B] y) { y = Gemm(x, w, b) }",
+        f"g (float[3,5] x, float[3,6] cb) => (float[A,B] y) {{ y = Gemm(x, w, {'cb' if bias == 'cb' else 'b'}) }}",
     )
+
+
+def test_a_gemm_takes_the_bias_that_it_lacks() -> None:
+    text = "g (float[5,3] x, float[6] c) => (float[A,B] y) { p = Gemm<transA=1, alpha=0.5>(x, w) y = Add(p, c) }"
+    check_rewrite(MatmulAddToGemm(), model(text, used(WEIGHTS, text)), ["Gemm"])
 
 
 def test_transposes_become_flags() -> None:
@@ -65,12 +70,12 @@ def test_a_transposed_operand_makes_a_gemm() -> None:
             "batched",
         ),
         ("a vector", "float[5] x", "p = MatMul(x, w) y = Add(p, b)", "batched"),
-        ("integers", "int32[3,5] x, int32[5,6] v", "p = MatMul(x, v) c = Cast<to=1>(p) y = Add(c, b)", "no constant"),
-        ("a bias a row", "float[3,5] x", "p = MatMul(x, w) y = Add(p, column)", "one number a column"),
-        ("a full bias", "float[3,5] x", "p = MatMul(x, w) y = Add(p, rows)", "one number a column"),
-        ("another dimension", "float[3,5] x", "p = MatMul(x, w) y = Add(p, three)", "one number a column"),
-        ("it enlarges the product", "float[3,5] x, float[5,1] v", "p = MatMul(x, v) y = Add(p, b)", "a column"),
-        ("a computed bias", "float[3,5] x, float[6] c", "p = MatMul(x, w) y = Add(p, c)", "no constant"),
+        ("integers", "int32[3,5] x, int32[5,6] v", "p = MatMul(x, v) c = Cast<to=1>(p) y = Add(c, b)", "without bias"),
+        ("another dimension", "float[3,5] x", "p = MatMul(x, w) y = Add(p, three)", "surely broadcast"),
+        ("it enlarges the product", "float[3,5] x, float[5,1] v", "p = MatMul(x, v) y = Add(p, b)", "surely broadcast"),
+        ("rows of unknown number", "float[N,5] x, float[M,6] c", "p = MatMul(x, w) y = Add(p, c)", "surely broadcast"),
+        ("a bias already", "float[3,5] x", "p = Gemm(x, w, b) y = Add(p, rows)", "without bias"),
+        ("a sum of three", "float[3,5] x, float[3,6] c", "p = MatMul(x, w) y = Sum(p, b, c)", "does not add two"),
         ("a second consumer", "float[3,5] x", "p = MatMul(x, w) q = Relu(p) r = Add(p, b) y = Mul(q, r)", "alone"),
         ("no transpose", "float[3,5] x", "t = Transpose<perm=[0,1]>(x) y = Gemm(t, w)", "is a transpose"),
     ],

@@ -11,6 +11,7 @@ from onnx import ModelProto
 from graphopt_passes.vertical.pads import (
     FoldPadIntoAveragePool,
     FoldPadIntoConv,
+    FoldPadIntoConvInteger,
     FoldPadIntoMaxPool,
     MakePadsExplicit,
 )
@@ -63,6 +64,18 @@ def test_a_pad_becomes_the_pads_of_a_conv() -> None:
 def test_pads_of_every_opset(text: str, opset: int) -> None:
     kept = [o for o in ("Conv", "AveragePool", "MaxPool", "Relu") if f"{o}(" in text or f"{o}<" in text]
     check_rewrite(RULES, graph(text, opset), kept)
+
+
+def test_a_pad_of_integers() -> None:
+    weights = {"w": np.arange(54).reshape(3, 2, 3, 3).astype(np.uint8), "p": WEIGHTS["p"], "z": np.uint8(0)}
+    weights |= {"o": np.uint8(1)}
+    text = "g (uint8[1,2,5,5] x) => (int32[A,B,C,D] y) {{ q = Pad(x, p) y = ConvInteger(q, w{}) }}"
+    for zero in ("", ", z"):
+        given = used(weights, text.format(zero))
+        check_rewrite(FoldPadIntoConvInteger(), model(text.format(zero), given), ["ConvInteger"])
+    check_untouched(
+        FoldPadIntoConvInteger(), model(text.format(", o"), used(weights, text.format(", o"))), "zero point"
+    )
 
 
 @pytest.mark.parametrize(

@@ -24,9 +24,10 @@ from graphopt_passes.layout.joins import SinkTransposeBelowConcat, SinkTranspose
 from graphopt_passes.layout.matmuls import SinkTransposeBelowMatMul, TransposeOfGemm
 from graphopt_passes.layout.pads import ComposePads
 from graphopt_passes.layout.picks import GatherOfOneThenSqueeze, GatherOfOneThenUnsqueeze, SliceOfOneToGather
+from graphopt_passes.layout.quantization import DropRequantization
 from graphopt_passes.layout.reductions import ReduceThenReshape, ReductionOfOnesToSqueeze
 from graphopt_passes.layout.reshapes import ComposeReshapes, ComposeUnsqueezes
-from graphopt_passes.layout.scales import ComposeConstantTerms
+from graphopt_passes.layout.scales import ComposeConstantTerms, ProductWithReciprocalToDivision
 from graphopt_passes.layout.sinking import SinkTransposeBelowPointwise
 from graphopt_passes.layout.slices import ComposeGathers, ComposeSlices
 from graphopt_passes.layout.transposes import ComposeTransposes, TransposeOfOnesToReshape
@@ -60,6 +61,8 @@ CHAINS = (
     ComposeClips(),
     FlattenMinMax(),
     ComposeConstantTerms(),
+    ProductWithReciprocalToDivision(),
+    DropRequantization(),
     ComposeSlices(),
     ComposeGathers(),
     ComposePads(),

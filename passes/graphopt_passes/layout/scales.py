@@ -12,6 +12,7 @@ from graphopt.facts import Facts
 from graphopt.graph import Array, Node, Tensor
 from graphopt.rewrite import Exactness, NoMatch, Rewriter, Rule
 from graphopt_passes.common.pointwise import BROADCASTS_SINCE
+from graphopt_passes.common.shapes import broadcasts_into
 
 _INVERSE = {"Sub": "Add", "Div": "Mul"}
 
@@ -114,3 +115,46 @@ def _says_the_same(op: str, a: Array, b: Array, value: Array) -> bool:
     if not np.all(np.isfinite(magnitude)) or not np.all(magnitude >= smallest):
         return False
     return op == "Mul" or bool(np.all(magnitude >= np.maximum(np.abs(a), np.abs(b)) / 2))
+
+
+@dataclass(frozen=True)
+class Reciprocal:
+    """`product` multiplies `dividend` with 1 / `divisor`."""
+
+    product: Node
+    dividend: Tensor
+    divisor: Tensor
+
+
+class ProductWithReciprocalToDivision(Rule[Reciprocal]):
+    """y · (1 / x) = y / x in floats, 1 / x written as Div or Reciprocal and read by the product alone.
+
+    One rounding instead of two. The 1 is a scalar, or does not enlarge x. Opset 8 on. Reassociates.
+    """
+
+    roots = ("Mul",)
+    exactness = Exactness.REASSOCIATES
+
+    def match(self, node: Node, facts: Facts) -> Reciprocal | NoMatch:
+        if facts.opset(node) < BROADCASTS_SINCE or node.result.dtype not in (1, 10, 11, 16):
+            return NoMatch("it multiplies no floats, or is of an opset before broadcasting", node)
+        for y, inverse in (node.inputs, node.inputs[::-1]):
+            made = facts.sole_producer(inverse, "Div", "Reciprocal")
+            divisor = None if made is None else _inverted(made, facts)
+            if y is not None and divisor is not None:
+                return Reciprocal(node, y, divisor)
+        return NoMatch("it does not multiply with a reciprocal", node)
+
+    def rewrite(self, found: Reciprocal, edit: Rewriter) -> None:
+        made = edit.node("Div", [found.dividend, found.divisor], name=found.product.name)
+        edit.replace(found.product, made)
+
+
+def _inverted(node: Node, facts: Facts) -> Tensor | None:
+    """x where `node` is 1 / x."""
+    if node.op == "Reciprocal":
+        return node.input(0)
+    one, x = node.input(0), node.input(1)
+    if one is None or x is None or facts.scalar(one) != 1 or not broadcasts_into(one.shape, x.shape):
+        return None
+    return x

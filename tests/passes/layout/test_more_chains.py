@@ -381,3 +381,55 @@ def test_integer_terms_wrap() -> None:
     check_rewrite(RULES["compose-constant-terms"], before, ["Mul"])
     divided = shaped_model("g (int32[4] x) => (int32[] y) { a = Div(x, c)\n y = Div(a, d) }", weights)
     check_untouched(RULES["compose-constant-terms"], divided)
+
+
+@pytest.mark.parametrize(
+    ("body", "kept"),
+    [
+        ("a = Div(one, x)\n y = Mul(a, z)", ["Div"]),
+        ("a = Reciprocal(x)\n y = Mul(z, a)", ["Div"]),
+        ("a = Div(two, x)\n y = Mul(a, z)", ["Div", "Mul"]),
+        ("a = Div(x, one)\n y = Mul(a, z)", ["Div", "Mul"]),
+        ("a = Div(large, x)\n y = Mul(a, z)", ["Div", "Mul"]),
+        ("a = Reciprocal(x)\n b = Mul(z, a)\n y = Add(a, b)", ["Reciprocal", "Mul", "Add"]),
+    ],
+)
+def test_products_with_reciprocals(body: str, kept: list[str]) -> None:
+    known = {"one": F(1), "two": F(2), "large": np.ones((1, 1, 1, 1), F)}
+    weights = {k: v for k, v in known.items() if k in body}
+    before = shaped_model(f"g (float[2,3,4] x, float[3,1] z) => (float[] y) {{ {body} }}", weights)
+    after, _ = apply(RULES["product-with-reciprocal-to-division"], before)
+    assert ops(after) == kept
+    check_numbers(before, after, exact=False)
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint8", "int16", "uint16"])
+@pytest.mark.parametrize("scale", [1.0, 0.1, 3.0e-7, 1.0e20])
+def test_requantization_gives_every_value_back(kind: str, scale: float) -> None:
+    dtype = np.dtype(kind)
+    values = np.arange(np.iinfo(dtype).min, np.iinfo(dtype).max + 1).astype(dtype)
+    weights = {"s": F(scale), "z": dtype.type(3)}
+    before = shaped_model(
+        f"g ({kind}[{values.size}] x) => ({kind}[] y) {{ a = Concat<axis=0>(x, x)\n b = DequantizeLinear(a, s, z)\n"
+        " c = QuantizeLinear(b, s, z)\n y = Concat<axis=0>(c, c) }",
+        weights,
+        opset=21,
+    )
+    after = check_rewrite(RULES["drop-requantization"], before, ["Concat", "Concat"])
+    check_numbers(before, after, exact=True, inputs={"x": values})
+
+
+@pytest.mark.parametrize(
+    ("why", "body"),
+    [
+        ("another scale", "b = DequantizeLinear(x, s, z)\n c = QuantizeLinear(b, t, z)"),
+        ("another zero point", "b = DequantizeLinear(x, s, z)\n c = QuantizeLinear(b, s, w)"),
+        ("a scale of zero", "b = DequantizeLinear(x, o, z)\n c = QuantizeLinear(b, o, z)"),
+        ("something between", "b = DequantizeLinear(x, s, z)\n d = Relu(b)\n c = QuantizeLinear(d, s, z)"),
+    ],
+)
+def test_other_requantizations_stay(why: str, body: str) -> None:
+    known = {"s": F(0.1), "t": F(0.2), "o": F(0), "z": np.int8(0), "w": np.int8(1)}
+    weights = {k: v for k, v in known.items() if f", {k}" in body}
+    before = shaped_model(f"g (int8[8] x) => (float[] y) {{ {body}\n y = Cast<to=1>(c) }}", weights)
+    check_untouched(RULES["drop-requantization"], before)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onnx import ModelProto
 
-from graphopt.cost import find_device
+from graphopt.cost import Setting
 from graphopt.engine import Source
 from graphopt.errors import PipelineError
 from graphopt.graph import Model
@@ -28,6 +28,7 @@ from graphopt.targets import Target
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
 
+    from graphopt.tune import Budget, Tuning
 
 AnyPath = str | os.PathLike[str]
 
@@ -73,7 +74,11 @@ def optimize(
     proving: Proving | None = None,
     device: str = "h200",
     batch: int | None = None,
+    layout: str = "nchw",
+    launch: str = "eager",
     block: str = "plain",
+    tune: Budget | None = None,
+    tune_progress: Callable[[int, int, str], None] | None = None,
     instruments: Sequence[Instrument] = (),
 ) -> Result:
     """Optimizes a model and proves that its outputs still match.
@@ -81,8 +86,10 @@ def optimize(
     `source` is a ModelProto or a GraphSurgeon graph, which are not changed, or a path.
 
     `force` and `forbid` name rules that are applied whatever they cost, or never. `shapes` fixes dimensions of inputs.
-    `device` and `batch` are what the cost model decides for. `block` spells conv-bias-activation blocks: "plain",
-    "function" or "fused".
+    `device`, `batch`, `layout` ("nchw" or "nhwc") and `launch` ("eager", or "captured" in a CUDA graph) are what the
+    cost model decides for. With `tune`, what trades is measured instead, as long as the budget lasts; `tune_progress`
+    is told how many trials were done, how many there are, and which comes now. `block` spells conv-bias-activation
+    blocks: "plain", "function" or "fused".
 
     `verify` is True (or "model") to compare the whole model's outputs, "each" to compare every rewrite as well, False
     (or "none") to check validity only; `proving` says on which inputs and how closely.
@@ -90,12 +97,29 @@ def optimize(
     Raises ModelError, ShapeError, PipelineError for what is the caller's to mend, ExecutionError where the model
     cannot be executed to compare it (`verify=False` goes without).
     """
-    options = make_options(target, force, forbid, device=device, batch=batch, block=block)
+    options = make_options(target, force, forbid, device=device, batch=batch, layout=layout, launch=launch, block=block)
     steps = make_pipeline(pipeline)
     name, opened = open_source(source, shapes)
+    tuning = None
+    if tune is not None:
+        tuning = measure(opened, steps, options, tune, tune_progress)
+        options = replace(options, verdicts=tuning.verdicts)
     first = FirstSize(options)
     proved = Prover(opened, steps, options, proving or Proving(), [first, *instruments]).prove(mode_named(verify))
-    return Result(proved.run.model, lambda: build_report(name, first.size, proved, steps, options))
+    return Result(proved.run.model, lambda: build_report(name, first.size, proved, steps, options, tuning))
+
+
+def measure(
+    source: Source,
+    pipeline: Pipeline,
+    options: Options,
+    budget: Budget,
+    progress: Callable[[int, int, str], None] | None,
+) -> Tuning:
+    """Measures the rewrites that trade; see `graphopt.tune.tune`."""
+    from graphopt.tune import tune
+
+    return tune(source, pipeline, options, budget=budget, progress=progress or (lambda done, total, text: None))
 
 
 def mode_named(verify: bool | str) -> Mode:
@@ -124,10 +148,7 @@ def make_pipeline(pipeline: str | Pipeline) -> Pipeline:
     """The pipeline that a text names. Raises PipelineError."""
     if isinstance(pipeline, Pipeline):
         return pipeline
-    found = find_passes()
-    # until all families have landed, presets run those that are there
-    presets = {name: ", ".join(p for p in text.split(", ") if p in found) for name, text in PRESETS.items()}
-    return parse_pipeline(pipeline, found, presets)
+    return parse_pipeline(pipeline, find_passes(), PRESETS)
 
 
 BLOCKS = ("plain", "function", "fused")
@@ -140,9 +161,11 @@ def make_options(
     *,
     device: str = "h200",
     batch: int | None = None,
+    layout: str = "nchw",
+    launch: str = "eager",
     block: str = "plain",
 ) -> Options:
-    """Checked options. Raises PipelineError for an unknown target, rule, device or block spelling."""
+    """Checked options. Raises PipelineError for an unknown target, rule, device, layout, launch or block spelling."""
     targets = [t.value for t in Target]
     value = target.value if isinstance(target, Target) else target
     if value not in targets:
@@ -151,8 +174,9 @@ def make_options(
         raise PipelineError(f"there is no block spelling '{block}'; take {', '.join(BLOCKS)}.")
     if block == "fused" and value != Target.ONNXRUNTIME.value:
         raise PipelineError("block spelling 'fused' needs --target onnxruntime: no other target has FusedConv.")
-    find_device(device)
     forced, forbidden = check_rule_names(force), check_rule_names(forbid)
     if both := forced & forbidden:
         raise PipelineError(f"rule '{min(both)}' is both forced and forbidden; choose one.")
-    return Options(Target(value), forced, forbidden, device, batch, block=block)
+    options = Options(Target(value), forced, forbidden, device, batch, layout, launch, block=block)
+    Setting.of(options)  # raises for a device, layout or launch that it does not know
+    return options

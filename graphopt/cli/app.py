@@ -72,6 +72,15 @@ def optimize(
     batch: Annotated[
         int | None, typer.Option(min=1, help="The batch that a dynamic batch dimension stands for.")
     ] = None,
+    layout: Annotated[str, typer.Option(help="The layout that the cost model decides for: nchw, nhwc.")] = "nchw",
+    launch: Annotated[
+        str, typer.Option(help="How the runtime launches kernels: eager, or captured (in a CUDA graph).")
+    ] = "eager",
+    tune: Annotated[
+        bool, typer.Option("--tune", help="Measure what trades instead of predicting it; results are remembered.")
+    ] = False,
+    tune_trials: Annotated[int, typer.Option(min=1, help="Models to measure at most, with --tune.")] = 24,
+    tune_seconds: Annotated[float, typer.Option(min=0, help="Time to measure at most, with --tune.")] = 300.0,
     block: Annotated[
         str, typer.Option(help="How conv-bias-activation blocks are written: plain, function, fused.")
     ] = "plain",
@@ -92,6 +101,7 @@ def optimize(
 ) -> None:
     """Optimizes a model, proves the result, writes it, and says what changed and what did not."""
     from graphopt.cli.jobs import Job, run_job
+    from graphopt.tune import Budget
 
     job = Job(
         model=model,
@@ -104,6 +114,9 @@ def optimize(
             "shapes": parse_shapes(shape),
             "device": device,
             "batch": batch,
+            "layout": layout,
+            "launch": launch,
+            "tune": Budget(tune_trials, tune_seconds) if tune else None,
             "block": block,
             "verify": Mode.NONE.value if no_verify else verify.value,
         },

@@ -11,6 +11,7 @@ from rich.text import Text
 
 import graphopt
 from graphopt.api import Result
+from graphopt.cli.screen import Progress
 from graphopt.engine import Source
 from graphopt.errors import SaveError, VerificationError
 from graphopt.instruments import Dumper, Instrument
@@ -19,7 +20,7 @@ from graphopt.pipeline import Options
 from graphopt.prover import Proving
 from graphopt.report.build import size_of
 from graphopt.report.text import render_report, render_size, render_verification
-from graphopt.verify import Tolerance
+from graphopt.verification import Tolerance
 
 if TYPE_CHECKING:
     from graphopt.tensorrt import Engine
@@ -44,7 +45,7 @@ class Job:
     dump: Path | None
 
 
-def run_job(job: Job, progress: Instrument) -> RenderableType:
+def run_job(job: Job, progress: Progress) -> RenderableType:
     """Optimizes, proves, then writes: the engine and the report first, the model last."""
     for path in (job.output, job.engine, job.report):
         if path is not None:
@@ -54,7 +55,9 @@ def run_job(job: Job, progress: Instrument) -> RenderableType:
         instruments.append(Dumper(job.dump))
     reproducers = job.output.parent / f"{job.output.stem}.reproducers"
     how = Proving(job.inputs, job.samples, job.seed, Tolerance(), job.custom_ops, reproducers)
-    result = graphopt.optimize(job.model, **job.settings, proving=how, instruments=instruments)
+    result = graphopt.optimize(
+        job.model, **job.settings, proving=how, tune_progress=progress.tuning, instruments=instruments
+    )
     if job.engine is not None:
         result = with_engine(result, job.engine, job.settings["shapes"], job.capabilities)
     result.save(job.output)
@@ -110,7 +113,7 @@ def compare_files(
     libraries: tuple[str, ...],
 ) -> RenderableType:
     """Compares two files. Raises VerificationError when they differ."""
-    from graphopt.verify import Tolerance
+    from graphopt.verification import Tolerance
 
     found = graphopt.verify(
         original,

@@ -23,6 +23,9 @@ def errors() -> Console:
     return Console(stderr=True)
 
 
+BAR = 24  # characters
+
+
 class Progress:
     """An instrument that shows the pass that runs, on a terminal only."""
 
@@ -36,6 +39,11 @@ class Progress:
     def after(self, record: PassRecord, model: Model) -> None:
         """Shows that what follows is the next step."""
         self.status.update("comparing outputs")
+
+    def tuning(self, done: int, total: int, text: str) -> None:
+        """Shows how far the measuring of trades is."""
+        filled = round(BAR * done / max(1, total))
+        self.status.update(f"measuring {'━' * filled}{'─' * (BAR - filled)} {done}/{total}: {text}")
 
 
 @contextmanager

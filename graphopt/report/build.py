@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from graphopt.cost import Setting, graph_cost
 from graphopt.engine import Run
@@ -14,6 +15,9 @@ from graphopt.pipeline import Options, Pipeline
 from graphopt.proof import Proved
 from graphopt.report.report import PassSummary, Refusal, Report, RuleCount, Size
 from graphopt.version import VERSION
+
+if TYPE_CHECKING:
+    from graphopt.tune import Tuning
 
 MOST_PLACES = 5
 
@@ -40,6 +44,7 @@ def build_report(
     proved: Proved,
     pipeline: Pipeline,
     options: Options,
+    tuning: Tuning | None = None,
 ) -> Report:
     """The report of a proved run; `before` is the size of what it optimized, None where no pass ran."""
     run = proved.run
@@ -57,6 +62,7 @@ def build_report(
         decisions=tuple({(d.rule, d.at): d for d in run.decisions}.values()),
         withdrawn=proved.withdrawn,
         verification=dataclasses.asdict(proved.verification),
+        tuning=dataclasses.asdict(tuning) if tuning is not None else None,
     )
 
 

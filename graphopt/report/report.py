@@ -71,6 +71,7 @@ class Report:
     withdrawn: tuple[Withdrawn, ...]
     verification: dict[str, Any]
     engine: dict[str, Any] | None = None
+    tuning: dict[str, Any] | None = None
 
     @property
     def applied(self) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.table import Column, Table
@@ -13,7 +13,7 @@ from graphopt.graph import Model, Tensor
 from graphopt.report.report import Refusal, Report, Size
 
 if TYPE_CHECKING:
-    from graphopt.verify import Verification
+    from graphopt.verification import Verification
 
 MOST_OPERATORS = 12
 
@@ -37,9 +37,20 @@ def render_report(report: Report) -> RenderableType:
         for w in report.withdrawn
     )
     parts.append(_proof(report))
+    if report.tuning is not None:
+        parts.append(Text(_tuning(report.tuning)))
     if report.engine is not None:
         parts.append(Text(f"engine: {report.engine.get('summary', report.engine)}"))
     return Group(*parts)
+
+
+def _tuning(tuning: dict[str, Any]) -> str:
+    """How the trades were measured, on one line."""
+    trials = tuning["trials"]
+    kept = sum(1 for trial in trials if trial["kept"])
+    ended = {"done": "all tried", "trials": "stopped at the number of trials", "seconds": "stopped at the time limit"}
+    remembered = ", remembered from an earlier run" if tuning["from_cache"] else ""
+    return f"measured: {len(trials)} trials with {tuning['meter']}, {kept} kept ({ended[tuning['stop']]}{remembered})"
 
 
 def _passes(report: Report) -> Table:

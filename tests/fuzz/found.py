@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import onnx
 from tests.fuzz.inputs import Feeds
 from tests.fuzz.oracle import Failure
 
+_FOLDERS = re.compile(r"(?:/[^/\s\"']+)+/(?=(?:graphopt|graphopt_passes|tests|site-packages|lib)/)")
 FOLDER = Path(__file__).parent / "found"
 
 
@@ -39,7 +41,7 @@ def save(folder: Path, model: onnx.ModelProto, feeds: list[Feeds], failure: Fail
         "kind": failure.kind,
         "setting": asdict(failure.setting),
         "key": failure.key,
-        "detail": failure.detail,
+        "detail": _FOLDERS.sub("", failure.detail),
         "origin": origin,
         "inputs": names,
     }

@@ -11,7 +11,7 @@ import onnx
 from onnx import ModelProto, helper
 
 from tests.fuzz.inputs import Feeds
-from tests.fuzz.oracle import runner
+from tests.fuzz.reference import runner
 
 Fails = Callable[[ModelProto, list[Feeds]], bool]
 

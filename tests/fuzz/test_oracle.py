@@ -15,6 +15,7 @@ from onnx import ModelProto, numpy_helper
 from tests.fuzz import found, generate, oracle, worker
 from tests.fuzz.compare import Exact, differs, differs_beyond
 from tests.fuzz.inputs import feeds
+from tests.fuzz.reference import Reference
 from tests.support.models import model
 
 Bug = Callable[[ModelProto], None]
@@ -156,7 +157,7 @@ def test_differences_that_rounding_explains() -> None:
     """A step near its edge may go either way; elsewhere it may not."""
     at_edge = model("g (float[2] x) => (float[2] y) { d = Mul(x, w) \n y = Floor(d) }", {"w": np.float32(1.0)})
     x = {"x": np.array([2.9999998, 1.5], np.float32)}
-    reference = oracle.Reference(at_edge, [x])
+    reference = Reference(at_edge, [x])
     shaken = reference._shake(0, 24)
     expected = reference.results[0][1]
     assert differs_beyond(expected, [np.array([3, 1], np.float32)], ["y"], shaken) is None
@@ -167,7 +168,7 @@ def test_drawn_outputs_are_compared_by_shape() -> None:
     proto = model(
         "g (float[2] x) => (float[2] y, float[2] z) { r = RandomNormalLike(x) \n y = Add(x, r) \n z = Neg(x) }"
     )
-    reference = oracle.Reference(proto, [{"x": np.ones(2, np.float32)}])
+    reference = Reference(proto, [{"x": np.ones(2, np.float32)}])
     assert reference.random == {0}
     assert reference.check(proto, exact=True) is None
     other = model(

@@ -1,0 +1,139 @@
+"""The original model as the measure: what it gives, and how far rounding alone may move that."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from onnx import ModelProto, inliner
+
+from tests.fuzz import compare, noise
+from tests.fuzz.compare import Exact
+from tests.fuzz.inputs import Feeds, without_node_names
+
+SHAKES = (6, 24)
+_RANDOM = (
+    "RandomNormal",
+    "RandomUniform",
+    "RandomNormalLike",
+    "RandomUniformLike",
+    "Bernoulli",
+    "Multinomial",
+    "Dropout",
+)
+_ADDING = ("Where", "ReduceSum", "ReduceMean", "ReduceL1", "AveragePool", "GlobalAveragePool", "Sum", "Mean", "CumSum")
+_PRODUCTS = ("MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum", "LSTM", "GRU", "RNN")
+
+
+@lru_cache(maxsize=2)
+def _options() -> Any:
+    ort.set_default_logger_severity(4)
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    return options
+
+
+class Reference:
+    """The original model and what it gives for each set of inputs that it takes."""
+
+    def __init__(self, model: ModelProto, feeds: Iterable[Feeds]) -> None:
+        self.model = model
+        self.names = [output.name for output in model.graph.output]
+        self.results: list[tuple[Feeds, list[Any]]] = []
+        self.refused = ""
+        self.random: set[int] = set()  # outputs that are drawn: places in `names`
+        self._shaken: dict[int, list[list[Any]]] = {}
+        try:
+            run = runner(model)
+        except Exception as error:
+            self.refused = first_line(error)
+            return
+        for number, inputs in enumerate(feeds):
+            given, why = _attempt(run, inputs)
+            if given is not None:
+                self.results.append((inputs, given))
+            elif number == 0:  # later sets may have sizes that the model does not take after all
+                self.refused = why
+                return
+        if noise.has_operator(model, *_RANDOM):
+            inputs, first = self.results[0]
+            for given in (run(inputs), runner(model)(inputs)):
+                self.random |= {at for at, one in enumerate(first) if one.tobytes() != given[at].tobytes()}
+
+    def check(self, optimized: ModelProto, exact: bool) -> str | None:
+        """What is different on some set of inputs; None when nothing is.
+
+        ONNX Runtime computes equal graphs equally, with three exceptions: products with a constant take another kernel
+        than products of computed tensors; fp16 is computed in fp32 on the CPU, with roundings left out as its casts
+        happen to meet; and Where and sums over one element add to zero, so that a negative zero becomes a positive one.
+        """
+        loose = not exact or 10 in noise.element_types(self.model) or noise.has_operator(self.model, *_PRODUCTS)
+        asked = Exact.NO if loose else Exact.VALUES if noise.has_operator(self.model, *_ADDING) else Exact.BITS
+        try:
+            run = runner(optimized)
+        except Exception as error:
+            return f"the result does not load: {first_line(error)}"
+        for number, (inputs, expected) in enumerate(self.results):
+            try:
+                given = run(inputs)
+            except Exception as error:
+                return f"the result does not run: {first_line(error)}"
+            for at in self.random:
+                if expected[at].shape == given[at].shape and expected[at].dtype == given[at].dtype:
+                    given[at] = expected[at]
+            different = compare.differs(expected, given, self.names, asked)
+            if different is not None and loose:
+                different = self._beyond_noise(number, expected, given)
+            if different is not None:
+                return f"inputs {number}: {different}"
+        return None
+
+    def _beyond_noise(self, number: int, expected: list[Any], given: list[Any]) -> str | None:
+        different: str | None = ""
+        for count in SHAKES:
+            different = compare.differs_beyond(expected, given, self.names, self._shake(number, count))
+            if different is None:
+                return None
+        return different
+
+    def _shake(self, number: int, count: int) -> list[list[Any]]:
+        runs = self._shaken.setdefault(number, [])
+        while len(runs) < count:
+            rng = np.random.default_rng(len(runs))
+            inputs = {name: noise.shake_values(value, rng) for name, value in self.results[number][0].items()}
+            runs.append(runner(noise.shaken(self.model, len(runs)))(inputs))
+        return runs
+
+
+def runner(model: ModelProto) -> Callable[[Feeds], list[Any]]:
+    """ONNX Runtime on the CPU with its own optimizations off; an operator it lacks by ONNX's definition of it.
+
+    Raises what ONNX Runtime raises.
+    """
+    bare = without_node_names(model)
+    try:
+        session = ort.InferenceSession(bare.SerializeToString(), _options(), providers=["CPUExecutionProvider"])
+    except Exception as error:
+        lacking = re.search(r"Could not find an implementation for (\w+)\(", str(error))
+        if lacking is None:
+            raise
+        written_out = inliner.inline_selected_functions(bare, [("", lacking[1])], inline_schema_functions=True)
+        session = ort.InferenceSession(written_out.SerializeToString(), _options(), providers=["CPUExecutionProvider"])
+    return lambda inputs: list(session.run(None, inputs))
+
+
+def _attempt(run: Callable[[Feeds], list[Any]], inputs: Feeds) -> tuple[list[Any] | None, str]:
+    try:
+        return run(inputs), ""
+    except Exception as error:
+        return None, first_line(error)
+
+
+def first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:400]}"

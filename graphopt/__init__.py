@@ -27,13 +27,14 @@ from graphopt.errors import (
 from graphopt.pipeline import Pass, PassManager
 from graphopt.prover import Proving
 from graphopt.report import Report
-from graphopt.rewrite import Exactness, NoMatch, Refused, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import Exactness, NoMatch, Refused, Rule
 from graphopt.targets import Target
 from graphopt.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from graphopt.tensorrt import Engine
-    from graphopt.verify import Verification
+    from graphopt.verification import Verification
 
 __all__ = [
     "EngineError",
@@ -66,8 +67,8 @@ __all__ = [
 
 
 def verify(original: Any, candidate: Any, **settings: Any) -> Verification:
-    """Compares two models: interface, validity, outputs. See `graphopt.verify.verify` for the settings."""
-    from graphopt.verify import verify as compare
+    """Compares two models: interface, validity, outputs. See `graphopt.verification.verify` for the settings."""
+    from graphopt.verification import verify as compare
 
     return compare(original, candidate, **settings)
 

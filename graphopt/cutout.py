@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from onnx import GraphProto, ModelProto, NodeProto, helper
 
+from graphopt.change import Change
 from graphopt.graph import Model, Node, Tensor, export_bodies, node_proto, value_info
-from graphopt.rewrite import Change
 
 Inputs = tuple[Tensor | None, ...]
 

@@ -11,13 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from graphopt.change import Application
 from graphopt.engine import Run, Source, run_pipeline
 from graphopt.errors import GraphoptError, PipelineError
 from graphopt.facts import Facts
 from graphopt.model import save, write_atomically
 from graphopt.pipeline import Options, Pipeline, suggestion
 from graphopt.plugins import find_rules
-from graphopt.rewrite import ANY, Application, NoMatch
+from graphopt.rule import ANY, NoMatch
 
 # what a user's check command gets in place of these braces: the path of the model to judge
 PLACE = "{}"

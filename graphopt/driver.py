@@ -8,7 +8,8 @@ from typing import Any
 
 from graphopt.facts import Facts
 from graphopt.graph import Node
-from graphopt.rewrite import ANY, NoMatch, Refused, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import ANY, NoMatch, Refused, Rule
 
 # A fixed point that needs more applications than this per node is none: two rules undo each other.
 MOST_APPLICATIONS_PER_NODE = 8

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from onnx import ModelProto, ValueInfoProto
 
+from graphopt.change import Judge, Log
 from graphopt.cost import Decision, TradeJudge
 from graphopt.errors import ShapeError
 from graphopt.external import printable
@@ -18,7 +19,7 @@ from graphopt.instruments import Instrument, PassRecord, Timer
 from graphopt.model import check_model
 from graphopt.pipeline import Context, Options, PassManager, Pipeline
 from graphopt.provenance import stamp
-from graphopt.rewrite import Judge, Log, Rewriter
+from graphopt.rewrite import Rewriter
 
 Shapes = Mapping[str, Sequence[int]]
 

@@ -13,7 +13,7 @@ import onnx
 from graphopt.graph import Graph, Model, Node, export_model
 
 if TYPE_CHECKING:
-    from graphopt.rewrite import Application
+    from graphopt.change import Application
 
 
 @dataclass

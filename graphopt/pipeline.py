@@ -19,7 +19,8 @@ from graphopt.errors import PipelineError
 from graphopt.facts import Facts
 from graphopt.graph import Model
 from graphopt.instruments import Instrument, PassRecord
-from graphopt.rewrite import Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import Rule
 from graphopt.targets import Target
 
 

@@ -9,16 +9,16 @@ from typing import Any
 
 from graphopt.errors import PipelineError, PluginError
 from graphopt.pipeline import Pass, PassTypes, suggestion
-from graphopt.rewrite import Rule
+from graphopt.rule import Rule
 
 GROUP = "graphopt.passes"
 
 # Pipelines with names: what `--pipeline` takes beside the names of passes.
 PRESETS = {
-    "clean": "clean-up, fold-constants, share-duplicates, simplify-layout, clean-up",
+    "clean": "clean-up, fold-constants, share-duplicates, simplify-layout, share-duplicates, clean-up",
     "default": (
         "clean-up, fold-constants, share-duplicates, simplify-layout, elide-concats, recognize-blocks, "
-        "fuse-vertical, merge-siblings, elide-concats, share-duplicates, clean-up, spell-blocks"
+        "fuse-vertical, merge-siblings, elide-concats, simplify-layout, share-duplicates, clean-up, spell-blocks"
     ),
 }
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from graphopt.change import Application
 from graphopt.engine import Run
 from graphopt.errors import VerificationError
-from graphopt.rewrite import Application
-from graphopt.verify import Verification
+from graphopt.verification import Verification
 
 # After so many guilty rewrites the model is left as it came: something is wrong that no exclusion mends.
 MOST_WITHDRAWN = 16

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from graphopt.change import Change, Judge
 from graphopt.engine import Run, Source, run_pipeline
 from graphopt.errors import ExecutionError
 from graphopt.graph import export_model
@@ -15,9 +17,8 @@ from graphopt.instruments import Instrument
 from graphopt.model import strict_problem
 from graphopt.pipeline import Options, Pipeline
 from graphopt.proof import Proved, prove
-from graphopt.rewrite import Change, Judge
 from graphopt.rewrite_check import RewriteChecker
-from graphopt.verify import Located, Tolerance, Verification, verify
+from graphopt.verification import Located, Tolerance, Verification, Verifier
 
 
 class Mode(str, Enum):
@@ -30,7 +31,10 @@ class Mode(str, Enum):
 
 @dataclass(frozen=True)
 class Proving:
-    """How outputs are compared; see `graphopt.verify.verify`. `reproducers` is the folder for what is found wrong."""
+    """How outputs are compared; see `graphopt.verification.verify`.
+
+    `reproducers` is the folder for what is found wrong, None for nowhere.
+    """
 
     inputs: Any = None
     samples: int = 3
@@ -108,10 +112,11 @@ class Prover:
             judges=judges,
         )
 
-    def _compare(self, made: Run) -> Verification:
-        return verify(
+    @cached_property
+    def _verifier(self) -> Verifier:
+        """Runs the original once, however many candidates are compared with it."""
+        return Verifier(
             Located(self.source.proto, self.source.folder),
-            Located(export_model(made.model), made.model.folder),
             inputs=self.how.inputs,
             samples=self.how.samples,
             seed=self.how.seed,
@@ -119,6 +124,9 @@ class Prover:
             custom_op_libraries=self.how.custom_op_libraries,
             shapes=self.source.shapes or None,
         )
+
+    def _compare(self, made: Run) -> Verification:
+        return self._verifier.verify(Located(export_model(made.model), made.model.folder))
 
     def _validity(self, made: Run) -> Verification:
         """Whether the result is valid, shapes included, if the model was."""

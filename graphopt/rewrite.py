@@ -1,131 +1,25 @@
-"""Rules, and the one Rewriter through which every change goes: it numbers them, tells their provenance, undoes them."""
+"""The one Rewriter through which every change goes: it numbers them, tells their provenance, and takes them back."""
 
 from __future__ import annotations
 
-import re
-from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 
-from graphopt.facts import Facts
+from graphopt.change import Application as Application
+from graphopt.change import Change as Change
+from graphopt.change import Judge as Judge
+from graphopt.change import Log as Log
 from graphopt.graph import Array, ArrayConstant, Constant, Function, Graph, Model, Node, Tensor
 from graphopt.graph.edits import Journal
 from graphopt.node_types import infer_node
-
-ANY = "*"  # the root of a rule that looks at every operator
-
-
-class Exactness(str, Enum):
-    """How the numbers of a rewrite's result compare with the original's."""
-
-    EXACT = "exact"  # bit for bit
-    REASSOCIATES = "reassociates"  # float rounding only
-    LOSSY = "lossy"  # precision changes; never on by default
-
-
-@dataclass(frozen=True)
-class NoMatch:
-    """The pattern is not here: why not, and at which node."""
-
-    reason: str
-    node: Node
-
-
-@dataclass(frozen=True)
-class Refused(NoMatch):
-    """The pattern is here, but a condition says no. The report shows these."""
-
-
-class RewriteRefusedError(Exception):
-    """Raised inside `Rule.rewrite` when only the numbers show that it may not be done (a folded value overflows)."""
-
-
-Found = TypeVar("Found")
-
-
-class Rule(ABC, Generic[Found]):
-    """One rewrite as algebra: pattern and guards in `match`, the replacement in `rewrite`.
-
-    The docstring states the equation with shapes and dtypes, the opset range, the exactness and the source. `match` is
-    pure and returns a frozen value with all that `rewrite` needs, or `NoMatch`. `rewrite` changes the graph through
-    the Rewriter only. The name is the class name in kebab case.
-    """
-
-    roots: ClassVar[tuple[str, ...]]
-    exactness: ClassVar[Exactness] = Exactness.EXACT
-    # a rule that can lose: the cost model decides about each application
-    trades: ClassVar[bool] = False
-    name: ClassVar[str] = ""
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", cls.__name__).lower()
-
-    @abstractmethod
-    def match(self, node: Node, facts: Facts) -> Found | NoMatch:
-        """What the rewrite needs when the pattern is rooted at `node` and every guard holds, else why not."""
-
-    @abstractmethod
-    def rewrite(self, found: Found, edit: Rewriter) -> None:
-        """Replaces what was found. May raise RewriteRefusedError; the change so far is then taken back."""
-
-
-@dataclass(frozen=True)
-class Application:
-    """One rewrite that was applied: `number` counts from 1 and is stable as long as the ones before are the same."""
-
-    number: int
-    rule: str
-    at: str  # label of the root node
-    exactness: Exactness
-    consumed: tuple[Node, ...]
-    made: tuple[Node, ...]
-
-    @property
-    def key(self) -> str:
-        """What excludes this application in another run: the rule and the place."""
-        return f"{self.rule}@{self.at}"
-
-
-@dataclass(frozen=True)
-class Change:
-    """A rewrite that is done but not yet accepted: what judges (the cost model, the checker) look at.
-
-    `replaced` maps each tensor that was computed before to the one that its readers read now (often the same object
-    with another producer). Consumed nodes still hold their inputs and outputs.
-    """
-
-    rule: Rule[Any]
-    root: Node
-    consumed: tuple[Node, ...]
-    consumed_outputs: tuple[tuple[Tensor | None, ...], ...]  # of `consumed`, before their tensors moved
-    made: tuple[Node, ...]
-    replaced: dict[Tensor, Tensor]
-    # nodes that stay but read other tensors now: what they read before
-    rewired: dict[Node, tuple[Tensor | None, ...]]
-
-
-# judges: None accepts; a sentence takes the change back and is the reason that the report gives
-Judge = Callable[[Change], str | None]
-
-
-@dataclass
-class Log:
-    """What one run did and did not do. Refusals and misses map (rule, reason) to the nodes concerned, each once."""
-
-    applications: list[Application] = field(default_factory=list)
-    refusals: dict[tuple[str, str], dict[Node, None]] = field(default_factory=dict)
-    misses: Counter[tuple[str, str]] = field(default_factory=Counter)
-    stopped_at_limit: bool = False
-
-    def refuse(self, rule: str, reason: str, node: Node) -> None:
-        """Notes a refusal that the report shows."""
-        self.refusals.setdefault((rule, reason), {})[node] = None
+from graphopt.rule import ANY as ANY
+from graphopt.rule import Exactness as Exactness
+from graphopt.rule import NoMatch as NoMatch
+from graphopt.rule import Refused as Refused
+from graphopt.rule import RewriteRefusedError as RewriteRefusedError
+from graphopt.rule import Rule as Rule
 
 
 class Rewriter:

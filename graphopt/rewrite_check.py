@@ -14,14 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
+from graphopt.change import Change
 from graphopt.cutout import CannotCutError, Cutout, cut_out
 from graphopt.errors import ExecutionError, InputsError, ShapeError
 from graphopt.graph import Model
 from graphopt.model import write_atomically
 from graphopt.proof import Withdrawn
-from graphopt.rewrite import Change, Exactness
-from graphopt.verify import Exact, Mismatch, Tolerance, compare_small, draw, infer_ranges
-from graphopt.verify.draw import Sizes
+from graphopt.rule import Exactness
+from graphopt.verification import Exact, Mismatch, Tolerance, compare_small, draw, infer_ranges
+from graphopt.verification.draw import Sizes
 
 # Upstream nodes in the cutout: the first number is tried first, more only after a mismatch or where it did not run.
 CONTEXTS = (2, 16, 128, 1024)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import islice
 
+from graphopt.change import Change
 from graphopt.cost.estimate import Cost, estimate, soft_maximum
 from graphopt.cost.setting import Setting
 from graphopt.cost.view import MOST_READERS, Before, Now
 from graphopt.graph import Node
 from graphopt.pipeline import Options
-from graphopt.rewrite import Change
 
 # A predicted gain smaller than this is within the model's error.
 LEAST_GAIN = 0.98

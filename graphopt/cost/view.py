@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Protocol
 
+from graphopt.change import Change
 from graphopt.graph import Node, Tensor
-from graphopt.rewrite import Change
 
 # Of a tensor that many nodes read, this many are looked at.
 MOST_READERS = 16

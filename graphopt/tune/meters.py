@@ -94,9 +94,9 @@ class LatencyMeter:
         return session, binding
 
     def _feeds(self, model: ModelProto) -> dict[str, Any]:
-        from graphopt.verify.draw import Sizes, draw
-        from graphopt.verify.interface import required_inputs
-        from graphopt.verify.ranges import infer_ranges
+        from graphopt.verification.draw import Sizes, draw
+        from graphopt.verification.interface import required_inputs
+        from graphopt.verification.ranges import infer_ranges
 
         sizes = Sizes(self.batch, 224, 128)
         drawn = draw(

@@ -17,7 +17,8 @@ import graphopt
 from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor
 from graphopt.pipeline import Pass, Pipeline
-from graphopt.rewrite import Exactness, NoMatch, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import Exactness, NoMatch, Rule
 from tests.support.models import feeds, model, run
 
 Edit = Callable[[Node, Rewriter], None]

@@ -12,7 +12,8 @@ import graphopt
 from graphopt.facts import Facts
 from graphopt.graph import Node
 from graphopt.pipeline import Pass, Pipeline
-from graphopt.rewrite import NoMatch, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import NoMatch, Rule
 from tests.support.models import feeds, model, run
 
 

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from onnx import ModelProto
 
+from graphopt.change import Change
 from graphopt.driver import Stop, run_rules
 from graphopt.facts import Facts
 from graphopt.graph import Model, Node, Tensor, export_model, import_model
 from graphopt.inference import infer_types
 from graphopt.instruments import PassRecord, StructureChecker
-from graphopt.rewrite import ANY, Change, NoMatch, Refused, Rewriter, RewriteRefusedError, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import ANY, NoMatch, Refused, RewriteRefusedError, Rule
 from tests.support.models import model
 
 

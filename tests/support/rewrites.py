@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto
 
+from graphopt.change import Log
 from graphopt.driver import Stop, run_rules
 from graphopt.facts import Facts
 from graphopt.graph import Model, Node, Tensor, import_model
@@ -16,7 +17,8 @@ from graphopt.inference import infer_types
 from graphopt.instruments import PassRecord, StructureChecker
 from graphopt.model import to_proto
 from graphopt.pipeline import Context, Options, Pass
-from graphopt.rewrite import Exactness, Log, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import Exactness, Rule
 from graphopt.targets import Target
 from tests.support.models import Arrays, feeds, model, run
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor
-from graphopt.rewrite import Exactness, NoMatch, Refused, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import Exactness, NoMatch, Refused, Rule
 from graphopt_passes.blocks.terms import clip_at, close, inner, polynomial, product_at, splits, with_scalar
 from graphopt_passes.common.folding import FLOATS
 

@@ -9,7 +9,8 @@ from onnx import TensorProto
 
 from graphopt.facts import Facts
 from graphopt.graph import Dim, Node, Shape, Tensor
-from graphopt.rewrite import Exactness, NoMatch, Refused, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import Exactness, NoMatch, Refused, Rule
 from graphopt.targets import Target
 from graphopt_passes.blocks.activations import needs_opset
 from graphopt_passes.blocks.masks import Mask, built_mask, mask_of

@@ -15,7 +15,8 @@ from onnx import TensorProto
 
 from graphopt.facts import Facts
 from graphopt.graph import Dim, Node, Tensor, numpy_dtype
-from graphopt.rewrite import Rewriter, RewriteRefusedError
+from graphopt.rewrite import Rewriter
+from graphopt.rule import RewriteRefusedError
 from graphopt_passes.common.folding import Folded, exact_values
 
 # What a mask passes through on its way to the scores, its numbers unchanged.

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor
-from graphopt.rewrite import NoMatch, Rewriter
+from graphopt.rewrite import Rewriter
+from graphopt.rule import NoMatch
 from graphopt_passes.blocks.activations import needs_opset
 from graphopt_passes.blocks.norms import NORM_TYPES, Core, RecognizeNorm, inverse_root, trailing_axis
 from graphopt_passes.blocks.terms import inner, with_scalar

@@ -9,7 +9,8 @@ import numpy as np
 
 from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor
-from graphopt.rewrite import Exactness, NoMatch, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import Exactness, NoMatch, Rule
 from graphopt_passes.common.folding import FLOATS, Folded, exact_values, fold
 
 _BY_AXIS = ("LayerNormalization", "RMSNormalization")

@@ -13,7 +13,8 @@ from onnx import TensorProto
 
 from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor, numpy_dtype
-from graphopt.rewrite import Exactness, NoMatch, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import Exactness, NoMatch, Rule
 from graphopt_passes.blocks.activations import needs_opset
 from graphopt_passes.blocks.terms import inner, with_scalar
 from graphopt_passes.common.arguments import ints_argument, normalized_axes

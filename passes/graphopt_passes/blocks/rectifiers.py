@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor
-from graphopt.rewrite import Exactness, NoMatch, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import Exactness, NoMatch, Rule
 from graphopt_passes.blocks.activations import Activation, _Recognize
 from graphopt_passes.blocks.terms import clip_at, inner, polynomial, product_at
 from graphopt_passes.common.folding import FLOATS, Folded, exact_values, fold

@@ -12,7 +12,8 @@ from onnx import FunctionProto, NodeProto, TensorProto, helper
 from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor, import_function
 from graphopt.graph.exporter import attribute_proto
-from graphopt.rewrite import NoMatch, Refused, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import NoMatch, Refused, Rule
 from graphopt.targets import Target
 from graphopt_passes.blocks.chains import ENDS, Block, block_at
 from graphopt_passes.blocks.terms import clip_at

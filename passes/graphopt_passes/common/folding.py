@@ -13,7 +13,7 @@ from ml_dtypes import finfo
 from onnx import TensorProto
 
 from graphopt.graph import Array, Constant, LazyConstant, Tensor, bits_of, numpy_dtype
-from graphopt.rewrite import RewriteRefusedError
+from graphopt.rule import RewriteRefusedError
 
 FLOATS = frozenset(
     {int(TensorProto.FLOAT), int(TensorProto.FLOAT16), int(TensorProto.BFLOAT16), int(TensorProto.DOUBLE)}

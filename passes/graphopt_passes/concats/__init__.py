@@ -6,15 +6,18 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from graphopt.pipeline import Pass
-from graphopt.rewrite import Rule
+from graphopt.rule import Rule
 from graphopt_passes.concats.coalesce import CoalesceParts
 from graphopt_passes.concats.dead_channels import DropDeadChannels
 from graphopt_passes.concats.flatten import DropEmptyParts, FlattenConcats, FlattenSharedConcats
 from graphopt_passes.concats.focus import FocusToSpaceToDepth, FoldFocusIntoConv
 from graphopt_passes.concats.grouped import GroupConvs, GroupDistantConvs
+from graphopt_passes.concats.hoisting import HoistAboveConcat
 from graphopt_passes.concats.part_of_concat import GatherConcatInput, SliceConcatInput
 from graphopt_passes.concats.permuted import PermutedPartsToGather
 from graphopt_passes.concats.reductions import ReduceBeforeConcat
+from graphopt_passes.concats.repeated import RepeatedPartsToTile
+from graphopt_passes.concats.sequences import ConcatFromTensors, SequenceAtOfTensors, SplitInsteadOfSequence
 from graphopt_passes.concats.sinking import SinkBelowConcat
 from graphopt_passes.concats.split_of_concat import SplitConcatApart
 from graphopt_passes.concats.summed import JoinSummedConvs
@@ -27,6 +30,9 @@ class ElideConcats(Pass):
 
     name: ClassVar[str] = "elide-concats"
     rules: ClassVar[tuple[Rule[Any], ...]] = (
+        ConcatFromTensors(),
+        SequenceAtOfTensors(),
+        SplitInsteadOfSequence(),
         DropEmptyParts(),
         FlattenConcats(),
         FlattenSharedConcats(),
@@ -40,9 +46,11 @@ class ElideConcats(Pass):
         GroupConvs(),
         GroupDistantConvs(),
         JoinSummedConvs(),
+        HoistAboveConcat(),
         SinkBelowConcat(),
         ReduceBeforeConcat(),
         PermutedPartsToGather(),
+        RepeatedPartsToTile(),
         SlicesToSplit(),
     )
 

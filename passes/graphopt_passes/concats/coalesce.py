@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor
-from graphopt.rewrite import NoMatch, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import NoMatch, Rule
 from graphopt_passes.common.arguments import INT64_MAX
 from graphopt_passes.common.cutting import cut
 from graphopt_passes.concats.segments import Segment, concat_axis, hull, joined, segment

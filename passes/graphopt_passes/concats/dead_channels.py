@@ -8,7 +8,8 @@ import numpy as np
 
 from graphopt.facts import Facts
 from graphopt.graph import Constant, LazyConstant, Node, Tensor
-from graphopt.rewrite import Exactness, NoMatch, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import Exactness, NoMatch, Rule
 from graphopt_passes.common.cutting import cut
 from graphopt_passes.common.folding import copies_much
 from graphopt_passes.concats.segments import END, Segment, cut_of, length

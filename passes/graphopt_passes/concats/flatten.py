@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor
-from graphopt.rewrite import NoMatch, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import NoMatch, Rule
 from graphopt.targets import Target
 from graphopt_passes.common.pointwise import BROADCASTING, UNARY
 from graphopt_passes.concats.segments import concat_axis, length

@@ -8,7 +8,8 @@ import numpy as np
 
 from graphopt.facts import Facts
 from graphopt.graph import Array, Node, Tensor
-from graphopt.rewrite import Exactness, NoMatch, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import Exactness, NoMatch, Rule
 from graphopt_passes.common.arguments import ANY_END, AxisSlice, axis_slices, normalized_axes
 from graphopt_passes.common.slicing import as_slice
 from graphopt_passes.concats.segments import concat_axis, length

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor
-from graphopt.rewrite import Exactness, NoMatch, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import Exactness, NoMatch, Rule
 from graphopt_passes.concats.coalesce import cut_out
 from graphopt_passes.concats.segments import Segment, concat_axis, hull, joined, segment
 from graphopt_passes.concats.upstream import above

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from graphopt.facts import Facts
 from graphopt.graph import Node
-from graphopt.rewrite import NoMatch, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import NoMatch, Rule
 from graphopt_passes.concats.segments import concat_axis, length
 from graphopt_passes.concats.upstream import above
 from graphopt_passes.siblings.channels import Axis, concatenate

@@ -7,7 +7,8 @@ from itertools import accumulate
 
 from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor
-from graphopt.rewrite import NoMatch, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import NoMatch, Rule
 from graphopt_passes.common.cutting import divide
 from graphopt_passes.common.splits import split_axis, split_sizes
 from graphopt_passes.concats.segments import concat_axis, length

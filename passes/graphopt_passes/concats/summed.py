@@ -9,7 +9,8 @@ import numpy as np
 
 from graphopt.facts import Facts
 from graphopt.graph import Array, LazyConstant, Node, Shape, Tensor, numpy_dtype
-from graphopt.rewrite import Exactness, NoMatch, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import Exactness, NoMatch, Rule
 from graphopt_passes.common.folding import exact_values
 from graphopt_passes.siblings.conv_form import ConvForm, conv_bias, conv_form, conv_weight
 from graphopt_passes.siblings.convs import output_dtype

@@ -7,7 +7,8 @@ from itertools import pairwise
 
 from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor
-from graphopt.rewrite import NoMatch, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import NoMatch, Rule
 from graphopt_passes.common.arguments import axis_slices, normalized_axes
 from graphopt_passes.common.cutting import divide
 from graphopt_passes.concats.segments import END, cut_of, length

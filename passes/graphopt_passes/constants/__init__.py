@@ -9,7 +9,7 @@ from graphopt.driver import Stop
 from graphopt.graph import ArrayConstant, Constant, Model, Node, Tensor
 from graphopt.inference import infer_types
 from graphopt.pipeline import Context, Pass
-from graphopt.rewrite import Rule
+from graphopt.rule import Rule
 from graphopt_passes.constants.evaluator import evaluate
 from graphopt_passes.constants.plan import make_plan
 from graphopt_passes.constants.refine import is_unclear, proven_shapes

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from graphopt.facts import Facts
 from graphopt.graph import ArrayConstant, Node, Tensor
-from graphopt.rewrite import NoMatch, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import NoMatch, Rule
 from graphopt_passes.constants.folding import settle, used_outputs
 from graphopt_passes.constants.operators import EVALUATORS
 from graphopt_passes.constants.values import Value, known_values

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from graphopt.facts import Facts
 from graphopt.graph import Constant, Node, Tensor
-from graphopt.rewrite import ANY, NoMatch, Refused, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import ANY, NoMatch, Refused, Rule
 from graphopt_passes.constants.folding import settle, used_outputs
 
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from graphopt.facts import Facts
 from graphopt.graph import Array, Node, Tensor, numpy_dtype
-from graphopt.rewrite import NoMatch, Refused, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import NoMatch, Refused, Rule
 from graphopt_passes.constants.folding import used_outputs
 from graphopt_passes.constants.symbols import Element, Symbol
 from graphopt_passes.constants.values import KnownValues, known_values

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor
-from graphopt.rewrite import NoMatch, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import NoMatch, Rule
 from graphopt_passes.dead_layers.wires import NoOp, returned
 
 _ROUNDING = ("Ceil", "Floor", "Round")

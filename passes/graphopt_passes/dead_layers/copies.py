@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from graphopt.facts import SMALL_BYTES, Facts
 from graphopt.graph import Node, SparseConstant, Tensor
-from graphopt.rewrite import NoMatch, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import NoMatch, Rule
 from graphopt_passes.common.arguments import Ints, ints_argument
 from graphopt_passes.common.pure import is_inference_dropout
 from graphopt_passes.dead_layers.wires import NoOp, returned

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from graphopt.facts import Facts
 from graphopt.graph import Graph, Model, Node, SparseConstant
-from graphopt.rewrite import NoMatch, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import NoMatch, Rule
 
 
 class ConstantToInitializer(Rule[Node]):

@@ -8,7 +8,8 @@ import numpy as np
 
 from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor
-from graphopt.rewrite import NoMatch, Refused, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import NoMatch, Refused, Rule
 from graphopt_passes.common.pure import is_inference_dropout
 
 # a mask up to this many elements (one byte each) becomes an initializer, a larger one is computed

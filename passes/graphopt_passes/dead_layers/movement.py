@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor
-from graphopt.rewrite import NoMatch
+from graphopt.rule import NoMatch
 from graphopt_passes.common.arguments import (
     ANY_END,
     AxisSlice,

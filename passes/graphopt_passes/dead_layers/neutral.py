@@ -10,7 +10,7 @@ import numpy as np
 
 from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor
-from graphopt.rewrite import Exactness, NoMatch
+from graphopt.rule import Exactness, NoMatch
 from graphopt_passes.common.shapes import broadcasts_into, is_same
 from graphopt_passes.dead_layers.wires import NoOp, returned
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor
-from graphopt.rewrite import NoMatch
+from graphopt.rule import NoMatch
 from graphopt_passes.common.arguments import ints_argument
 from graphopt_passes.common.shapes import broadcasts_into, is_same, reshape_keeps
 from graphopt_passes.dead_layers.wires import NoOp, returned

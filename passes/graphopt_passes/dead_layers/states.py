@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from graphopt.facts import Facts
 from graphopt.graph import Node
-from graphopt.rewrite import NoMatch, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import NoMatch, Rule
 from graphopt_passes.common.uniform import is_positive_zero
 
 # optional inputs that are "assumed to be 0" when left out: bias, initial states, peepholes

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from graphopt.facts import Facts
 from graphopt.graph import Node
-from graphopt.rewrite import Exactness, NoMatch, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import Exactness, NoMatch, Rule
 
 _FLOATS = (1, 10, 11)
 

@@ -8,7 +8,8 @@ from onnx import defs
 
 from graphopt.facts import Facts
 from graphopt.graph import Node
-from graphopt.rewrite import ANY, NoMatch, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import ANY, NoMatch, Rule
 
 
 class EraseUnreadNode(Rule[Node]):

@@ -11,7 +11,8 @@ from onnx import TensorProto
 
 from graphopt.facts import SMALL_BYTES, Facts
 from graphopt.graph import Constant, Graph, LazyConstant, Node, ProtoConstant, SparseConstant, Tensor
-from graphopt.rewrite import ANY, NoMatch, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import ANY, NoMatch, Rule
 
 
 class ConstantIndex:

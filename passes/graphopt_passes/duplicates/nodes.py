@@ -12,7 +12,8 @@ from onnx import defs, helper
 
 from graphopt.facts import Facts
 from graphopt.graph import Graph, Node
-from graphopt.rewrite import ANY, NoMatch, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import ANY, NoMatch, Rule
 from graphopt_passes.common.pure import is_pure
 
 _COMMUTATIVE = frozenset(

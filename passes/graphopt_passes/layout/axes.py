@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from graphopt.facts import Facts
 from graphopt.graph import Node
-from graphopt.rewrite import Exactness, NoMatch, Rewriter
+from graphopt.rewrite import Rewriter
+from graphopt.rule import Exactness, NoMatch
 from graphopt_passes.common.arguments import axis_of, axis_slices, ints_argument, normalized_axes
 from graphopt_passes.layout.one_input import BelowOneInput, OneInput, with_ints
 from graphopt_passes.layout.reductions import REDUCTIONS

@@ -8,7 +8,8 @@ from onnx import TensorProto
 
 from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor
-from graphopt.rewrite import NoMatch, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import NoMatch, Rule
 
 # bits of the value and whether there is a sign bit
 _INTEGERS = {

@@ -8,7 +8,8 @@ import numpy as np
 
 from graphopt.facts import Facts
 from graphopt.graph import Array, Node, Tensor, numpy_dtype
-from graphopt.rewrite import Exactness, NoMatch, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import Exactness, NoMatch, Rule
 from graphopt_passes.common.shapes import broadcasts_into
 
 Bound = float | int | None

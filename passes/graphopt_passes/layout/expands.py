@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor
-from graphopt.rewrite import NoMatch, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import NoMatch, Rule
 from graphopt_passes.common.pointwise import BROADCASTING, BROADCASTS_SINCE
 from graphopt_passes.common.shapes import broadcasts_into
 

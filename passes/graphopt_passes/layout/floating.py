@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from graphopt.facts import Facts
 from graphopt.graph import Array, Constant, LazyConstant, Node, Shape, Tensor
-from graphopt.rewrite import NoMatch, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import NoMatch, Rule
 from graphopt_passes.common.pointwise import BROADCASTING, BROADCASTS_SINCE, UNARY
 from graphopt_passes.common.shapes import broadcasts_into
 from graphopt_passes.layout.reshapes import RESHAPES

@@ -6,7 +6,8 @@ import numpy as np
 
 from graphopt.facts import Facts
 from graphopt.graph import Node
-from graphopt.rewrite import NoMatch, Rewriter
+from graphopt.rewrite import Rewriter
+from graphopt.rule import NoMatch
 from graphopt_passes.common.arguments import axis_of, padding
 from graphopt_passes.layout.one_input import BelowOneInput, OneInput, with_ints
 from graphopt_passes.layout.sinking import place_behind

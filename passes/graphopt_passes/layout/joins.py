@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor
-from graphopt.rewrite import NoMatch, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import NoMatch, Rule
 from graphopt_passes.common.arguments import axis_of
 from graphopt_passes.layout.sinking import pays, permuted_back, place_behind, transposed_input
 from graphopt_passes.layout.transposes import Perm

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor
-from graphopt.rewrite import Exactness, NoMatch, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import Exactness, NoMatch, Rule
 from graphopt_passes.common.arguments import permutation
 from graphopt_passes.layout.sinking import pays, place_behind, transposed_input
 from graphopt_passes.layout.transposes import Perm

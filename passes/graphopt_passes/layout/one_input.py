@@ -9,7 +9,8 @@ import numpy as np
 
 from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor, numpy_dtype
-from graphopt.rewrite import NoMatch, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import NoMatch, Rule
 from graphopt_passes.layout.sinking import pays, transposed_input
 from graphopt_passes.layout.transposes import Perm
 

@@ -9,7 +9,8 @@ from onnx import TensorProto
 
 from graphopt.facts import Facts
 from graphopt.graph import Array, Node, Tensor
-from graphopt.rewrite import NoMatch, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import NoMatch, Rule
 
 # their steps survive float32: (q − z)·s / s is within 2⁻⁷ of q − z
 _NARROW = tuple(

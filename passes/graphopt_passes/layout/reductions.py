@@ -8,7 +8,8 @@ import numpy as np
 
 from graphopt.facts import Facts
 from graphopt.graph import Node, Shape, Tensor
-from graphopt.rewrite import NoMatch, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import NoMatch, Rule
 from graphopt_passes.common.arguments import axis_of, ints_argument, normalized_axes
 
 _ARGUMENTS = ("ArgMax", "ArgMin")

@@ -10,7 +10,8 @@ from ml_dtypes import finfo
 
 from graphopt.facts import Facts
 from graphopt.graph import Array, Node, Tensor
-from graphopt.rewrite import Exactness, NoMatch, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import Exactness, NoMatch, Rule
 from graphopt_passes.common.pointwise import BROADCASTS_SINCE
 from graphopt_passes.common.shapes import broadcasts_into
 

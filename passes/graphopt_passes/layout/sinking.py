@@ -8,7 +8,8 @@ import numpy as np
 
 from graphopt.facts import Facts
 from graphopt.graph import Array, Constant, LazyConstant, Node, Tensor
-from graphopt.rewrite import NoMatch, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import NoMatch, Rule
 from graphopt_passes.common.arguments import permutation
 from graphopt_passes.common.pointwise import BROADCASTING, BROADCASTS_SINCE, UNARY
 from graphopt_passes.layout.transposes import Perm, inverse

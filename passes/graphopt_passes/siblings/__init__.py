@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from graphopt.driver import Stop
 from graphopt.pipeline import Context, Pass
-from graphopt.rewrite import Rule
+from graphopt.rule import Rule
 from graphopt_passes.siblings.convs import MergeAdjacentConvs, MergeEqualSiblingConvs, MergeSiblingConvs
 from graphopt_passes.siblings.enlarge import EnlargeAdjacentConvs, EnlargeSiblingConvs
 from graphopt_passes.siblings.fans import Fans

@@ -14,7 +14,8 @@ import numpy as np
 
 from graphopt.facts import Facts
 from graphopt.graph import Array, Node, Tensor
-from graphopt.rewrite import NoMatch, Refused, Rewriter
+from graphopt.rewrite import Rewriter
+from graphopt.rule import NoMatch, Refused
 from graphopt_passes.siblings.branches import Piece, follow
 from graphopt_passes.siblings.channels import Assemble
 from graphopt_passes.siblings.conv_form import conv_bias, conv_form

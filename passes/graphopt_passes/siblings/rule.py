@@ -9,7 +9,8 @@ from typing import ClassVar
 
 from graphopt.facts import Facts
 from graphopt.graph import Node
-from graphopt.rewrite import Exactness, NoMatch, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import Exactness, NoMatch, Rule
 from graphopt_passes.siblings.branches import Branch, Piece, arrange, follow, hand_out, sink
 from graphopt_passes.siblings.channels import Axis, concatenate
 from graphopt_passes.siblings.fans import Fans

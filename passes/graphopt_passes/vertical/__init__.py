@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from graphopt.pipeline import Pass
 from graphopt_passes.vertical.branches import EnlargeParallelConvs, MergeParallelConvs
+from graphopt_passes.vertical.compose import ComposeConvs, ComposeProducts
 from graphopt_passes.vertical.fold_after import (
     FoldBatchNormIntoConv,
     FoldBatchNormIntoMatmul,
@@ -50,4 +51,6 @@ class FuseVertical(Pass):
         MatmulAddToGemm(),
         MergeParallelConvs(),
         EnlargeParallelConvs(),
+        ComposeConvs(),
+        ComposeProducts(),
     )

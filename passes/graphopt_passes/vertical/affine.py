@@ -9,7 +9,7 @@ from onnx import TensorProto
 
 from graphopt.facts import Facts
 from graphopt.graph import Array, Constant, Node, Tensor
-from graphopt.rewrite import NoMatch
+from graphopt.rule import NoMatch
 from graphopt_passes.common.folding import exact_values
 
 SCALE_OPS = ("Mul", "Div", "Neg")

@@ -10,7 +10,8 @@ import numpy as np
 
 from graphopt.facts import Facts
 from graphopt.graph import Array, Node, Tensor
-from graphopt.rewrite import Exactness, NoMatch, Refused, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import Exactness, NoMatch, Refused, Rule
 from graphopt_passes.common.folding import MOST_COPIED_BYTES, Folded, exact_values, finite_vector, fold, peak
 from graphopt_passes.vertical.affine import AFFINE_OPS, Channels, affine_at
 from graphopt_passes.vertical.fold_before import keeps_shape

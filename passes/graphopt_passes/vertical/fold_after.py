@@ -8,7 +8,8 @@ import numpy as np
 
 from graphopt.facts import Facts
 from graphopt.graph import Array, Node
-from graphopt.rewrite import Exactness, NoMatch, Refused, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import Exactness, NoMatch, Refused, Rule
 from graphopt_passes.common.folding import Folded, copies_much, exact_values, finite_vector, fold, peak
 from graphopt_passes.vertical.affine import NORM_OPS, SCALE_OPS, SHIFT_OPS, Affine, Channels, affine_at
 from graphopt_passes.vertical.linear import Linear, linear_behind

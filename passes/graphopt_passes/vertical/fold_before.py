@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from graphopt.facts import Facts
 from graphopt.graph import Array, Node
-from graphopt.rewrite import Exactness, NoMatch, Refused, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import Exactness, NoMatch, Refused, Rule
 from graphopt_passes.common.folding import Folded, copies_much, exact_values, finite_vector, fold
 from graphopt_passes.vertical.affine import AFFINE_OPS, NORM_OPS, Affine, Channels, affine_at
 from graphopt_passes.vertical.fold_after import fold_bias, scale_bounds

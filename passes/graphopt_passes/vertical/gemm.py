@@ -8,7 +8,8 @@ from onnx import TensorProto
 
 from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor
-from graphopt.rewrite import Exactness, NoMatch, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import Exactness, NoMatch, Rule
 from graphopt_passes.common.arguments import permutation
 from graphopt_passes.common.shapes import broadcasts_into
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor
-from graphopt.rewrite import Exactness, NoMatch, Refused, Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import Exactness, NoMatch, Refused, Rule
 from graphopt_passes.common.arguments import Padding, padding
 from graphopt_passes.vertical.geometry import Window, window
 

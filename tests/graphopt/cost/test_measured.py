@@ -18,7 +18,8 @@ from graphopt.driver import run_rules
 from graphopt.facts import Facts
 from graphopt.graph import Model, Node, import_model
 from graphopt.inference import infer_types
-from graphopt.rewrite import Rewriter, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import Rule
 from graphopt.targets import Target
 from graphopt_passes.siblings.convs import MergeSiblingConvs
 from graphopt_passes.siblings.enlarge import EnlargeAdjacentConvs

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
+from graphopt.change import Log
 from graphopt.cost import Setting, TradeJudge
 from graphopt.driver import run_rules
 from graphopt.errors import PipelineError
@@ -13,7 +14,7 @@ from graphopt.facts import Facts
 from graphopt.graph import export_model, import_model
 from graphopt.inference import infer_types
 from graphopt.pipeline import Options
-from graphopt.rewrite import Log, Rewriter
+from graphopt.rewrite import Rewriter
 from graphopt.targets import Target
 from graphopt_passes.siblings.convs import MergeAdjacentConvs, MergeSiblingConvs
 from tests.support.models import model

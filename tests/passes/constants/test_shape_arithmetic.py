@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import ModelProto
 
-from graphopt.rewrite import Rule
+from graphopt.rule import Rule
 from graphopt_passes.constants.shapes import FoldShapeArithmetic
 from graphopt_passes.constants.targets import SettleExpand, SettleReshape, SettleSlice
 from tests.support.models import model, run

@@ -8,6 +8,7 @@ from typing import ClassVar
 from graphopt.pipeline import Pass
 from graphopt_passes.vertical.branches import EnlargeParallelConvs, MergeParallelConvs
 from graphopt_passes.vertical.compose import ComposeConvs, ComposeProducts
+from graphopt_passes.vertical.dequantized import FoldAffineIntoDequantizedConv
 from graphopt_passes.vertical.fold_after import (
     FoldBatchNormIntoConv,
     FoldBatchNormIntoMatmul,
@@ -44,6 +45,7 @@ class FuseVertical(Pass):
         FoldBatchNormIntoMatmul(),
         FoldScaleIntoMatmul(),
         FoldShiftIntoMatmul(),
+        FoldAffineIntoDequantizedConv(),
         FoldAffineBeforeConv(),
         FoldAffineBeforeMatmul(),
         FoldTransposeIntoGemm(),

@@ -1,0 +1,103 @@
+"""Affine operators around convs with quantized weights or activations."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import ModelProto
+
+from graphopt_passes.vertical import FuseVertical
+from graphopt_passes.vertical.dequantized import FoldAffineIntoDequantizedConv
+from tests.passes.vertical.weights import normal, statistics, used
+from tests.support.models import model
+from tests.support.rewrites import apply, check_numbers, check_rewrite, check_untouched
+
+RULE = FoldAffineIntoDequantizedConv()
+WEIGHTS = {
+    "q": np.random.default_rng(0).integers(-127, 128, (6, 4, 3, 3)).astype(np.int8),
+    "qb": np.random.default_rng(1).integers(-999, 1000, 6).astype(np.int32),
+    "c": (np.abs(normal(6)) / 100 + 0.001).astype(np.float32),
+    "one": np.float32(0.01),
+    "z": np.zeros(6, np.int8),
+    "z1": np.int8(3),
+    "s": np.abs(normal(6, 1, 1)) + np.float32(0.5),
+    "minus": np.float32(-1),
+    "fb": normal(6),
+    "xs": np.float32(0.05),
+    "xz": np.int8(0),
+    **statistics(6),
+}
+WEIGHTS["g"] = np.abs(WEIGHTS["g"])
+
+
+def graph(text: str, opset: int = 17) -> ModelProto:
+    text = f"graph (float[1,4,8,8] x) => (float[A,B,C,D] y) {{ {text} }}"
+    return model(text, used(WEIGHTS, text), opset=opset)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "w = DequantizeLinear<axis=0>(q, c, z) a = Conv(x, w) y = BatchNormalization(a, g, b, m, v)",
+        "w = DequantizeLinear<axis=-4>(q, c) a = Conv(x, w, fb) y = BatchNormalization(a, g, b, m, v)",
+        "w = DequantizeLinear(q, one, z1) a = Conv(x, w) y = Mul(a, s)",
+        "w = DequantizeLinear(q, one) a = Conv(x, w, fb) y = Div(a, s)",
+        "w = DequantizeLinear(q, one) a = Conv(x, w, fb) y = Add(s, a)",
+        "w = DequantizeLinear<axis=0>(q, c) d = DequantizeLinear<axis=0>(qb, c) a = Conv(x, w, d) y = Mul(a, s)",
+    ],
+)
+def test_scales_move_into_the_dequantization(text: str) -> None:
+    result = check_rewrite(RULE, graph(text), ["Conv", "DequantizeLinear"])
+    kept = {t.name: t for t in result.graph.initializer}
+    np.testing.assert_array_equal(onnx.numpy_helper.to_array(kept["q"]), WEIGHTS["q"])
+
+
+@pytest.mark.parametrize(
+    ("why", "text", "because"),
+    [
+        ("a sign", "w = DequantizeLinear<axis=0>(q, c) a = Conv(x, w) y = Mul(a, minus)", "not be positive"),
+        ("another axis", "w = DequantizeLinear<axis=0>(q, c) t = Transpose<perm=[0,1,3,2]>(w) a = Conv(x, t) "
+         "y = Mul(a, s)", "no Conv of dequantized"),
+        ("computed weights", "r = QuantizeLinear(x, one) i = Cast<to=1>(r) a = Conv(i, k) y = Mul(a, s)",
+         "no Conv of dequantized"),
+        ("a quantization between", "w = DequantizeLinear<axis=0>(q, c) a = Conv(x, w) p = QuantizeLinear(a, xs, xz) "
+         "u = DequantizeLinear(p, xs, xz) y = Mul(u, s)", "no Conv of dequantized"),
+        ("shared", "w = DequantizeLinear<axis=0>(q, c) a = Conv(x, w) e = Conv(x, w) p = Mul(a, s) y = Add(p, e)",
+         "no Conv of dequantized"),
+    ],
+)  # fmt: skip
+def test_leaves_alone(why: str, text: str, because: str) -> None:
+    text = f"graph (float[1,4,8,8] x) => (float[A,B,C,D] y) {{ {text} }}"
+    check_untouched(RULE, model(text, used({**WEIGHTS, "k": normal(6, 4, 3, 3)}, text)), because)
+
+
+def test_before_opset_13_scales_cannot_be_one_a_channel() -> None:
+    text = "w = DequantizeLinear(q, one) a = Conv(x, w) y = Mul(a, s)"
+    check_untouched(RULE, graph(text, opset=12), "needs opset 13")
+
+
+def test_nothing_moves_through_quantized_activations() -> None:
+    text = """u = QuantizeLinear(x, xs, xz) d = DequantizeLinear(u, xs, xz)
+              a = Conv(d, k) p = QuantizeLinear(a, xs, xz) e = DequantizeLinear(p, xs, xz) y = Mul(e, s)"""
+    text = f"graph (float[1,4,8,8] x) => (float[A,B,C,D] y) {{ {text} }}"
+    check_untouched(FuseVertical.rules, model(text, used({**WEIGHTS, "k": normal(6, 4, 3, 3)}, text)))
+
+
+@given(data=st.data())
+@settings(max_examples=30, derandomize=True, deadline=None)
+def test_where_it_fires_the_numbers_are_equal(data: st.DataObject) -> None:
+    weight = data.draw(st.sampled_from(["<axis=0>(q, c)", "<axis=0>(q, c, z)", "(q, one)", "(q, one, z1)"]))
+    bias = data.draw(st.sampled_from(["", ", fb", ", d"]))
+    step = data.draw(
+        st.sampled_from(["Mul(a, s)", "Sub(s, a)", "Div(a, s)", "Add(a, s)", "BatchNormalization(a, g, b, m, v)"])
+    )
+    before = graph(f"w = DequantizeLinear{weight} d = DequantizeLinear(qb, one) a = Conv(x, w{bias}) y = {step}")
+    result, log = apply(RULE, before)
+    if log.applications:
+        check_numbers(before, result, exact=False)
+    else:
+        assert result == before
+    assert bool(log.applications) == ("Sub" not in step)

@@ -290,11 +290,11 @@ class Rewriter:
     def inline(self, owner: Node, body: Graph) -> None:
         """Puts the nodes of `body`, a body of `owner` without inputs, in the place of `owner`.
 
-        Each used output of `owner` becomes an Identity of the body's output; tensors of the body get fresh names, since
-        other bodies may have the same ones.
+        Each used output of `owner` becomes an Identity of the body's output; tensors and nodes of the body get other
+        names, since other bodies may have the same ones.
         """
         assert not body.inputs
-        graph, outputs = owner.owner, owner.outputs
+        graph, outputs, place = owner.owner, owner.outputs, owner.label
         results, nodes, constants = list(body.outputs), body.sorted_nodes(), list(body.initializers)
         self._erase(owner)
         for tensor in constants:
@@ -302,6 +302,8 @@ class Rewriter:
         for node in nodes:
             self._journal.adopt(node, graph, owner.position)
             self.touched[node] = None
+            if node.name:
+                self._journal.rename_node(node, f"{place}/{node.name}")
         for tensor in (*constants, *(t for n in nodes for t in n.outputs if t is not None)):
             self._journal.rename(tensor, self.model.fresh_name(tensor.name))
         for old, new in zip(outputs, results, strict=False):

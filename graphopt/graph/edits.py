@@ -74,6 +74,12 @@ class Journal:
         tensor.name = name
         self._undo.append(lambda: setattr(tensor, "name", old))
 
+    def rename_node(self, node: Node, name: str) -> None:
+        """Gives `node` another name."""
+        old = node.name
+        node.name = name
+        self._undo.append(lambda: setattr(node, "name", old))
+
     def add_initializer(self, tensor: Tensor) -> None:
         """Lists the constant `tensor` among its graph's initializers."""
         initializers = tensor.graph.initializers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
@@ -77,6 +77,7 @@ def node_proto(node: Node, bodies: dict[str, list[GraphProto]] | None = None) ->
         source is not None
         and not bodies
         and not node.metadata
+        and source.name == node.name
         and list(source.input) == inputs
         and list(source.output) == outputs
     ):
@@ -86,6 +87,8 @@ def node_proto(node: Node, bodies: dict[str, list[GraphProto]] | None = None) ->
     if source is not None:
         result.CopyFrom(source)
         del result.input[:], result.output[:]
+        if source.name != node.name:
+            result.name = node.name
         if graphs:
             del result.attribute[:]
             result.attribute.extend(
@@ -100,6 +103,21 @@ def node_proto(node: Node, bodies: dict[str, list[GraphProto]] | None = None) ->
     for key, value in node.metadata.items():
         _set_entry(result.metadata_props, key, value)
     return result
+
+
+def _number_equal_names(graph: GraphProto, nodes: Sequence[Node]) -> None:
+    """Gives nodes that rewrites made a name that no other node of the graph has: ONNX Runtime takes no other graphs."""
+    taken = {node.name for node in nodes if node.proto is not None}
+    for node, proto in zip(nodes, graph.node, strict=True):
+        if node.proto is not None or not node.name:
+            continue
+        name, number = node.name, 0
+        while name in taken:
+            number += 1
+            name = f"{node.name}_{number}"
+        taken.add(name)
+        if name != node.name:
+            proto.name = name
 
 
 def attribute_proto(name: str, value: Any) -> AttributeProto:
@@ -145,7 +163,9 @@ class _Exporter:
         result.metadata_props.extend(source.metadata_props)
         result.input.extend(_named(t) for t in graph.inputs)
         result.output.extend(_renamed(info, t.name) for t, info in zip(graph.outputs, source.output, strict=True))
-        result.node.extend(self.node(n) for n in graph.sorted_nodes())
+        nodes = graph.sorted_nodes()
+        result.node.extend(self.node(n) for n in nodes)
+        _number_equal_names(result, nodes)
         self._initializers(result, graph)
         self._value_info(result, graph)
         present = {t.name for t in graph.initializers} | {

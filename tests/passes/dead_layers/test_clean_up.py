@@ -230,6 +230,20 @@ def test_a_nested_known_branch_and_equal_names_elsewhere() -> None:
     check_numbers(before, after, exact=True)
 
 
+def test_inlined_nodes_keep_names_apart() -> None:
+    before = model(
+        "g (float[2] x) => (float[2] y) { [n] a = Neg(x)\n [m] y = If(c) <"
+        "then_branch = t () => (float[2] p) { [n] b = Sin(a)\n [m] p = Abs(b) },"
+        "else_branch = e () => (float[2] q) { q = Neg(a) }> }",
+        {"c": np.bool_(True)},
+    )
+    after = clean(before)
+    names = [n.name for n in after.graph.node]
+    assert len(set(names)) == 3
+    assert names[0] == "n"
+    check_numbers(before, after, exact=True)
+
+
 def test_an_overridable_condition_is_not_known() -> None:
     before = model(
         "g (float[2] x, bool c) => (float[2] y) { y = If(c) <"

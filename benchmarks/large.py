@@ -1,0 +1,152 @@
+"""A model larger than memory: time and peak memory of graphopt, against copying the file.
+
+    python -m benchmarks.large [--gigabytes 12] [--tools graphopt] [--folder docs/benchmarks]
+
+The model is a chain of 1x1 Convs with external data, about 2,000 nodes: every other Conv is followed by a
+BatchNormalization, which folds into its weight, so that half of the weights change. Writes large.json and large.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.process import STACK, Outcome, describe_machine, run_measured
+from benchmarks.tables import number, table
+from benchmarks.tool import TOOLS
+
+if TYPE_CHECKING:  # imported where it is needed: see benchmarks.process about small parents
+    from onnx import NodeProto
+
+ROOT = Path(__file__).parent.parent
+UNITS = 500  # of Conv, BatchNormalization, Conv, Relu: 2,000 nodes
+CONVS = 2 * UNITS
+FLOAT_BYTES = 4
+GB = 10**9
+MIB = 1024 * 1024
+LIMIT = 3600.0  # seconds
+
+
+def write_model(folder: Path, gigabytes: float) -> Path:
+    """Writes model.onnx and weights.bin to `folder`; the weights together have about `gigabytes` of 10^9 bytes.
+
+    One block of random numbers is written for every Conv: real data on disk, no holes, made at the disk's speed.
+    """
+    import numpy as np
+    import onnx
+    from onnx import TensorProto, helper
+
+    channels = max(int(math.sqrt(gigabytes * GB / FLOAT_BYTES / CONVS)), 8)
+    rng = np.random.default_rng(0)
+    block = (rng.standard_normal(channels * channels, dtype=np.float32) / math.sqrt(channels)).tobytes()
+    graph = helper.make_graph(
+        list(_nodes()),
+        "large",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, channels, 1, 1])],
+        [helper.make_tensor_value_info(f"r{UNITS - 1}", TensorProto.FLOAT, [1, channels, 1, 1])],
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "weights.bin").open("wb") as file:
+        for index in range(CONVS):
+            weight = graph.initializer.add(name=f"w{index}", data_type=TensorProto.FLOAT)
+            weight.dims.extend([channels, channels, 1, 1])
+            weight.data_location = TensorProto.EXTERNAL
+            place = {"location": "weights.bin", "offset": str(file.tell()), "length": str(len(block))}
+            for key, value in place.items():
+                weight.external_data.add(key=key, value=value)
+            file.write(block)
+    for unit in range(UNITS):
+        for name in ("scale", "shift", "mean", "variance"):
+            values = rng.uniform(0.8, 1.2, channels).astype(np.float32)
+            graph.initializer.append(onnx.numpy_helper.from_array(values, f"{name}{unit}"))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    return folder / "model.onnx"
+
+
+def _nodes() -> Iterator[NodeProto]:
+    from onnx import helper
+
+    last = "x"
+    for unit in range(UNITS):
+        parameters = [f"{name}{unit}" for name in ("scale", "shift", "mean", "variance")]
+        yield helper.make_node("Conv", [last, f"w{2 * unit}"], [f"c{unit}"])
+        yield helper.make_node("BatchNormalization", [f"c{unit}", *parameters], [f"b{unit}"])
+        yield helper.make_node("Conv", [f"b{unit}", f"w{2 * unit + 1}"], [f"d{unit}"])
+        yield helper.make_node("Relu", [f"d{unit}"], [f"r{unit}"])
+        last = f"r{unit}"
+
+
+def measure(gigabytes: float, tools: Sequence[str]) -> dict[str, Outcome]:
+    """Copying the weights, then each tool, in a temporary folder under build/ on the same disk."""
+    (ROOT / "build").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=ROOT / "build") as name:
+        folder = Path(name)
+        make = [sys.executable, "-m", "benchmarks.large", "--make", str(folder / "in"), "--gigabytes", str(gigabytes)]
+        made = run_measured(make, LIMIT)
+        if made.status != "ok":
+            sys.exit(f"cannot make the model: {made.problem}")
+        found = {}
+        for tool in ("copy", *tools):
+            (folder / "out").mkdir()
+            source, result = folder / "in" / "model.onnx", folder / "out" / "model.onnx"
+            copy = ["cp", str(folder / "in" / "weights.bin"), str(folder / "out")]
+            command = [sys.executable, "-m", "benchmarks.tool", tool, str(source), str(result)]
+            found[tool] = run_measured(copy if tool == "copy" else command, LIMIT)
+            print(f"{tool}: {found[tool].status} {found[tool].seconds:.1f} s", file=sys.stderr, flush=True)
+            shutil.rmtree(folder / "out")
+        return found
+
+
+def render(found: dict[str, Outcome], gigabytes: float, machine: str) -> str:
+    """The page."""
+    base = found["copy"].seconds
+    rows = [
+        [name, o.status, number(o.seconds, 1), number(o.seconds / base, 1), number(o.peak_bytes / MIB, 0)]
+        for name, o in found.items()
+    ]
+    parts = [
+        "# A model larger than memory",
+        f"Written by `python -m benchmarks.large`; do not edit. {machine}.",
+        f"{4 * UNITS:,} nodes, {gigabytes:g} GB of external data, half of it changed by folding BatchNormalization.",
+        table(["", "ended", "seconds", "times the copy", "peak MiB"], rows),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command's arguments."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.large", description="A model larger than memory.")
+    parser.add_argument("--gigabytes", type=float, default=12, help="size of the weights (default: %(default)s)")
+    parser.add_argument("--tools", nargs="+", choices=list(TOOLS), default=["graphopt"], help="default: graphopt")
+    parser.add_argument("--make", type=Path, metavar="FOLDER", help="only write the model to this folder")
+    parser.add_argument("--folder", type=Path, default=ROOT / "docs" / "benchmarks", help="where to write the page")
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    """Writes the model, or measures and writes the page."""
+    wanted = parse()
+    if wanted.make is not None:
+        write_model(wanted.make, wanted.gigabytes)
+        return
+    found = measure(wanted.gigabytes, wanted.tools)
+    machine = describe_machine(STACK)
+    text = render(found, wanted.gigabytes, machine)
+    wanted.folder.mkdir(parents=True, exist_ok=True)
+    figures = {"machine": machine, "gigabytes": wanted.gigabytes, **{name: asdict(o) for name, o in found.items()}}
+    (wanted.folder / "large.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    (wanted.folder / "large.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -12,8 +12,20 @@ from graphopt.rule import Exactness, NoMatch, Refused, Rule
 from graphopt_passes.common.arguments import Padding, padding
 from graphopt_passes.vertical.geometry import Window, window
 
-# What makes no negative number, so that a zero beside it never is a window's maximum unfairly.
-_NOT_NEGATIVE = ("Relu", "Sigmoid", "HardSigmoid", "Softplus", "Softmax", "Exp", "Abs")
+# The least number that an operator makes, or less; by calculus for the last four.
+_LEAST = {
+    "Relu": 0.0,
+    "Sigmoid": 0.0,
+    "HardSigmoid": 0.0,
+    "Softplus": 0.0,
+    "Softmax": 0.0,
+    "Exp": 0.0,
+    "Abs": 0.0,
+    "Tanh": -1.0,
+    "HardSwish": -0.376,
+    "Mish": -0.309,
+    "Gelu": -0.1701,
+}
 
 
 @dataclass(frozen=True)
@@ -125,9 +137,10 @@ class FoldPadIntoAveragePool(_FoldPad):
 
 
 class FoldPadIntoMaxPool(_FoldPad):
-    """MaxPool(Pad(x, p, v), pads=q) = MaxPool(x, pads=p + q), v = −∞; or v = 0 where x comes from a rectifier.
+    """MaxPool(Pad(x, p, v), pads=q) = MaxPool(x, pads=p + q), v = −∞, or at most what x holds at least.
 
-    Pads must be smaller than the kernel (so that each window sees an element of x), the kernel not dilated.
+    What x holds at least is known where a rectifier or the like makes it. Pads must be smaller than the kernel (so that
+    each window sees an element of x), the kernel not dilated.
 
     Opsets: all. Exactness: exact. Source: ONNX operators Pad, MaxPool.
     """
@@ -139,9 +152,8 @@ class FoldPadIntoMaxPool(_FoldPad):
         return found if isinstance(found, NoMatch) else _within_kernel(found)
 
     def problem(self, node: Node, pad: Node, value: float, own: Window) -> NoMatch | None:
-        data = pad.input(0)
-        rectified = data is not None and data.producer is not None and data.producer.op in _NOT_NEGATIVE
-        if value != -math.inf and not (value == 0 and rectified):
+        maker = pad.inputs[0].producer if pad.inputs[0] is not None else None
+        if value != -math.inf and not (maker is not None and value <= _LEAST.get(maker.op, -math.inf)):
             return NoMatch("it pads with a value that may be a maximum", pad)
         if node.int_attr("ceil_mode", 0) or node.output(1) is not None:
             return Refused("its indices or its windows over the end (ceil_mode) count the padding", node)

@@ -30,6 +30,7 @@ WEIGHTS = {
     "axes": np.array([-1, 2]),
     "zero": np.float32(0),
     "one": np.float32(1),
+    "minus": np.float32(-10),
     "inf": np.float32(-np.inf),
 }
 
@@ -59,10 +60,11 @@ def test_a_pad_becomes_the_pads_of_a_conv() -> None:
         ("q = Pad(x, p, zero) y = AveragePool<kernel_shape=[4,3], pads=[1,1,1,1], count_include_pad=1>(q)", 17),
         ("q = Pad(x, p, inf) y = MaxPool<kernel_shape=[3,3], strides=[2,2]>(q)", 17),
         ("r = Relu(x) q = Pad(r, p) y = MaxPool<kernel_shape=[3,3], strides=[2,2]>(q)", 17),
+        ("r = HardSwish(x) q = Pad(r, p, minus) y = MaxPool<kernel_shape=[3,3]>(q)", 17),
     ],
 )
 def test_pads_of_every_opset(text: str, opset: int) -> None:
-    kept = [o for o in ("Conv", "AveragePool", "MaxPool", "Relu") if f"{o}(" in text or f"{o}<" in text]
+    kept = [o for o in ("Conv", "AveragePool", "MaxPool", "Relu", "HardSwish") if f"{o}(" in text or f"{o}<" in text]
     check_rewrite(RULES, graph(text, opset), kept)
 
 
@@ -90,6 +92,7 @@ def test_a_pad_of_integers() -> None:
         ("computed", "q = Pad(x, cp) y = Conv(q, w)", "at run time"),
         ("automatic", 'q = Pad(x, p) y = Conv<auto_pad="SAME_UPPER">(q, w)', "automatic"),
         ("read twice", "q = Pad(x, p) r = Conv<pads=[1,1,1,1]>(q, w) y = Concat<axis=1>(q, r)", "reads alone"),
+        ("zeros below a swish", "r = HardSwish(x) q = Pad(r, p) y = MaxPool<kernel_shape=[3,3]>(q)", "be a maximum"),
         ("zeros below data", "q = Pad(x, p) y = MaxPool<kernel_shape=[3,3]>(q)", "may be a maximum"),
         ("wide", "q = Pad(x, wide) y = AveragePool<kernel_shape=[3,3]>(q)", "as large as the window"),
         ("wide", "q = Pad(x, wide, inf) y = MaxPool<kernel_shape=[3,3]>(q)", "as large as the window"),

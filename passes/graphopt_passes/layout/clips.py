@@ -13,6 +13,7 @@ from graphopt.rule import Exactness, NoMatch, Rule
 from graphopt_passes.common.shapes import broadcasts_into
 
 Bound = float | int | None
+_MOST_OPERANDS = 17
 _CLIPPING = ("Relu", "Clip", "Max", "Min")
 
 
@@ -124,7 +125,8 @@ def _has_clip(opset: int, dtype: int | None) -> bool:
 class FlattenMinMax(Rule[tuple[Node, Node, int]]):
     """Max(Max(a, b), c) = Max(a, b, c), and the same for Min, of any number of inputs and broadcasting.
 
-    The inner node is read by the outer alone, once. Opset 8 on. Exact.
+    The inner node is read by the outer alone, once. Up to 16 inputs: a longer chain would be copied again and again.
+    Opset 8 on. Exact.
     """
 
     roots = ("Max", "Min")
@@ -134,9 +136,9 @@ class FlattenMinMax(Rule[tuple[Node, Node, int]]):
             return NoMatch("it is of an opset before 8", node)
         for index, tensor in enumerate(node.inputs):
             inner = facts.sole_producer(tensor, node.op)
-            if inner is not None and tensor is not None:
+            if inner is not None and len(node.inputs) + len(inner.inputs) <= _MOST_OPERANDS:
                 return node, inner, index
-        return NoMatch("no input is the same operator that feeds it alone", node)
+        return NoMatch("no input is the same operator that feeds it alone, or there would be many inputs", node)
 
     def rewrite(self, found: tuple[Node, Node, int], edit: Rewriter) -> None:
         node, inner, index = found

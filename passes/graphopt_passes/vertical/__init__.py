@@ -26,6 +26,7 @@ from graphopt_passes.vertical.pads import (
     FoldPadIntoMaxPool,
     MakePadsExplicit,
 )
+from graphopt_passes.vertical.parts import JoinScaledChannels
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class FuseVertical(Pass):
 
     name: ClassVar[str] = "fuse-vertical"
     rules = (
+        JoinScaledChannels(),
         MakePadsExplicit(),
         FoldPadIntoConv(),
         FoldPadIntoConvInteger(),

@@ -69,11 +69,17 @@ def _valid(proto: ModelProto, opset: int) -> bool:
     copy.CopyFrom(proto)
     copy.ir_version = 13
     copy.opset_import[0].version = opset
+    if opset >= 18 and any(n.op_type == "Split" and len(n.input) < 2 and not _counts(n) for n in copy.graph.node):
+        return False  # the checker does not see that
     try:
         onnx.checker.check_model(copy, full_check=True)
     except Exception:
         return False
     return True
+
+
+def _counts(split: onnx.NodeProto) -> bool:
+    return any(attribute.name == "num_outputs" for attribute in split.attribute)
 
 
 def write(folder: Path, rule: str, proto: ModelProto) -> None:

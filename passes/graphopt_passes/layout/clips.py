@@ -123,7 +123,7 @@ def _has_clip(opset: int, dtype: int | None) -> bool:
 
 
 class FlattenMinMax(Rule[tuple[Node, Node, int]]):
-    """Max(Max(a, b), c) = Max(a, b, c), and the same for Min, of any number of inputs and broadcasting.
+    """Max(Max(a, b), c) = Max(a, b, c), each input once; the same for Min; of any number of inputs and broadcasting.
 
     The inner node is read by the outer alone, once. Up to 16 inputs: a longer chain would be copied again and again.
     Opset 8 on. Exact.
@@ -143,7 +143,7 @@ class FlattenMinMax(Rule[tuple[Node, Node, int]]):
     def rewrite(self, found: tuple[Node, Node, int], edit: Rewriter) -> None:
         node, inner, index = found
         inputs = [*node.inputs[:index], *inner.inputs, *node.inputs[index + 1 :]]
-        edit.replace(node, edit.like(node, inputs))
+        edit.replace(node, edit.like(node, list(dict.fromkeys(inputs))))
 
 
 def interval_of(node: Node, facts: Facts) -> Interval | None:

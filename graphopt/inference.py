@@ -35,11 +35,10 @@ from graphopt.graph import (
     value_info,
 )
 from graphopt.graph.exporter import as_dim, inline_initializer
+from graphopt.loop_claims import MADE_UP, unproven_claims, withdraw
 
 # A constant up to this many bytes goes into the skeleton: it may be a shape, an axis, a pad.
 SKELETON_BYTES = 1 << 10
-# How onnx's inference names the dimensions that it does not know.
-MADE_UP = "unk__"
 # The longest Range whose elements onnx may write down.
 LONGEST_RANGE = 1 << 16
 _RUNS = itertools.count(1)
@@ -79,13 +78,19 @@ def infer_types(model: Model, proto: ModelProto | None = None, proven: Mapping[T
     proto = proto if proto is not None else skeleton(model)
     forget_claims(proto.graph)
     _claim(proto.graph, proven or {})
-    try:
-        inferred = shape_inference.infer_shapes(
-            proto, check_type=False, strict_mode=False, data_prop=_propagates(model)
-        )
-    except Exception:  # onnx raises what its C++ threw: no types is a correct answer
-        return
-    _note_graph(inferred.graph, model.graph, next(_RUNS))
+    while True:
+        try:
+            inferred = shape_inference.infer_shapes(
+                proto, check_type=False, strict_mode=False, data_prop=_propagates(model)
+            )
+        except Exception:  # onnx raises what its C++ threw: no types is a correct answer
+            return
+        _note_graph(inferred.graph, model.graph, next(_RUNS))
+        # each round takes at least one claimed dimension away, so there is an end
+        claims = unproven_claims(model)
+        if not claims:
+            return
+        withdraw(claims, proto.graph)
 
 
 def _propagates(model: Model) -> bool:
@@ -130,6 +135,9 @@ def forget_claims(graph: GraphProto) -> None:
         for attribute in node.attribute:
             if attribute.HasField("g"):
                 forget_claims(attribute.g)
+                if node.op_type == "Scan":  # onnx infers what it may from what enters; a claim says no more
+                    for info in attribute.g.input:
+                        info.type.tensor_type.ClearField("shape")
             for body in attribute.graphs:
                 forget_claims(body)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from graphopt.facts import Facts
 from graphopt.graph import Graph, Node, Shape, Tensor
-from graphopt.inference import MADE_UP
+from graphopt.loop_claims import MADE_UP
 from graphopt_passes.constants.symbols import Element, Symbol, least_of
 from graphopt_passes.constants.values import KnownValues, known_values
 

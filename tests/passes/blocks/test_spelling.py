@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from onnx import ModelProto
 
+from graphopt.driver import run_rules
+from graphopt.facts import Facts
+from graphopt.graph import import_model
+from graphopt.inference import infer_types
 from graphopt.pipeline import Options
+from graphopt.rewrite import Rewriter
+from graphopt.rule import Rule
 from graphopt.targets import Target
 from graphopt_passes.blocks import SpellBlocks
 from graphopt_passes.blocks.spelling import TAG, SpellBlockAsFunction, SpellBlockAsFusedConv, TagBlock
@@ -174,3 +181,14 @@ def test_the_function_spelling_passes_the_checker() -> None:
     onnx.checker.check_model(result, full_check=True)
     inlined = onnx.inliner.inline_local_functions(result)
     assert [n.op_type for n in inlined.graph.node if n.op_type != "Constant"] == ["Conv", "Add", "Clip", "Mul", "Div"]
+
+
+@pytest.mark.parametrize("rule", [SpellBlockAsFunction(), SpellBlockAsFusedConv()])
+def test_a_spelling_that_is_taken_back_leaves_no_function_and_no_import(rule: Rule[Any]) -> None:
+    graph_of = import_model(graph(BLOCKS["ConvRelu"]))
+    infer_types(graph_of)
+    edit = Rewriter(graph_of, judges=[lambda change: "no"])
+    run_rules([rule], Facts(graph_of, Target.ONNXRUNTIME), edit)
+    assert not edit.log.applications
+    assert not graph_of.functions
+    assert set(graph_of.opsets) == {""}

@@ -79,5 +79,14 @@ BROADCASTING = frozenset(
         "Xor",
     )
 )
-# the first opset in which all of the above broadcast in numpy's way
-BROADCASTS_SINCE = 8
+_VARIADIC = frozenset(("Max", "Mean", "Min", "Sum"))
+
+
+def is_pointwise(op: str, opset: int) -> bool:
+    """Whether the operator works element by element and, with several tensors, broadcasts in numpy's way.
+
+    Add and its like broadcast so since opset 7, Max, Mean, Min and Sum since 8; before, they had the attribute `axis`.
+    """
+    if op in UNARY:
+        return True
+    return op in BROADCASTING and opset >= (8 if op in _VARIADIC else 7)

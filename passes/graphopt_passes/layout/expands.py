@@ -8,7 +8,7 @@ from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor
 from graphopt.rewrite import Rewriter
 from graphopt.rule import NoMatch, Rule
-from graphopt_passes.common.pointwise import BROADCASTING, BROADCASTS_SINCE
+from graphopt_passes.common.pointwise import BROADCASTING, is_pointwise
 from graphopt_passes.common.shapes import broadcasts_into
 
 # PRelu broadcasts its slope only, not the tensor
@@ -33,7 +33,7 @@ class DropExpandBeforeBroadcast(Rule[Broadcast]):
     roots = _BOTH_WAYS
 
     def match(self, node: Node, facts: Facts) -> Broadcast | NoMatch:
-        if facts.opset(node) < BROADCASTS_SINCE:
+        if not is_pointwise(node.op, facts.opset(node)):
             return NoMatch("it is of an opset before broadcasting", node)
         for index, tensor in enumerate(node.inputs):
             expand = facts.producer(tensor, "Expand")

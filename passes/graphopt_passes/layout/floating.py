@@ -8,7 +8,7 @@ from graphopt.facts import Facts
 from graphopt.graph import Array, Constant, LazyConstant, Node, Shape, Tensor
 from graphopt.rewrite import Rewriter
 from graphopt.rule import NoMatch, Rule
-from graphopt_passes.common.pointwise import BROADCASTING, BROADCASTS_SINCE, UNARY
+from graphopt_passes.common.pointwise import BROADCASTING, UNARY, is_pointwise
 from graphopt_passes.common.shapes import broadcasts_into
 from graphopt_passes.layout.reshapes import RESHAPES
 
@@ -34,7 +34,7 @@ class SinkReshapeBelowPointwise(Rule[Floating]):
     roots = tuple(sorted((UNARY | BROADCASTING) - {"PRelu"}))
 
     def match(self, node: Node, facts: Facts) -> Floating | NoMatch:
-        if facts.opset(node) < BROADCASTS_SINCE or len(node.outputs) != 1:
+        if not is_pointwise(node.op, facts.opset(node)) or len(node.outputs) != 1:
             return NoMatch("it is of an opset before broadcasting", node)
         if facts.sole_consumer(node.output(0), *RESHAPES) is None:
             return NoMatch("no reshape follows", node)

@@ -12,7 +12,7 @@ from graphopt.facts import Facts
 from graphopt.graph import Array, Node, Tensor
 from graphopt.rewrite import Rewriter
 from graphopt.rule import Exactness, NoMatch, Rule
-from graphopt_passes.common.pointwise import BROADCASTS_SINCE
+from graphopt_passes.common.pointwise import is_pointwise
 from graphopt_passes.common.shapes import broadcasts_into
 
 _INVERSE = {"Sub": "Add", "Div": "Mul"}
@@ -51,7 +51,7 @@ class ComposeConstantTerms(Rule[TermTwice]):
     exactness = Exactness.REASSOCIATES
 
     def match(self, node: Node, facts: Facts) -> TermTwice | NoMatch:
-        if facts.opset(node) < BROADCASTS_SINCE:
+        if not is_pointwise(node.op, facts.opset(node)):
             return NoMatch("it is of an opset before broadcasting", node)
         second = term_of(node, facts)
         inner = facts.sole_producer(second.source, *self.roots) if second is not None else None
@@ -137,7 +137,7 @@ class ProductWithReciprocalToDivision(Rule[Reciprocal]):
     exactness = Exactness.REASSOCIATES
 
     def match(self, node: Node, facts: Facts) -> Reciprocal | NoMatch:
-        if facts.opset(node) < BROADCASTS_SINCE or node.result.dtype not in (1, 10, 11, 16):
+        if not is_pointwise(node.op, facts.opset(node)) or node.result.dtype not in (1, 10, 11, 16):
             return NoMatch("it multiplies no floats, or is of an opset before broadcasting", node)
         for y, inverse in (node.inputs, node.inputs[::-1]):
             made = facts.sole_producer(inverse, "Div", "Reciprocal")

@@ -11,7 +11,7 @@ from graphopt.graph import Array, Constant, LazyConstant, Node, Tensor
 from graphopt.rewrite import Rewriter
 from graphopt.rule import NoMatch, Rule
 from graphopt_passes.common.arguments import permutation
-from graphopt_passes.common.pointwise import BROADCASTING, BROADCASTS_SINCE, UNARY
+from graphopt_passes.common.pointwise import BROADCASTING, UNARY, is_pointwise
 from graphopt_passes.layout.transposes import Perm, inverse
 
 
@@ -53,7 +53,7 @@ class SinkTransposeBelowPointwise(Rule[Sinking]):
     roots = tuple(sorted(UNARY | BROADCASTING))
 
     def match(self, node: Node, facts: Facts) -> Sinking | NoMatch:
-        if facts.opset(node) < BROADCASTS_SINCE or len(node.outputs) != 1:
+        if not is_pointwise(node.op, facts.opset(node)) or len(node.outputs) != 1:
             return NoMatch("it is of an opset before broadcasting", node)
         inputs = node.inputs[:1] if node.op in UNARY else node.inputs
         found = [transposed_input(t, facts) for t in inputs]

@@ -9,7 +9,7 @@ from graphopt.change import Change
 from graphopt.cost.estimate import Cost, estimate, soft_maximum
 from graphopt.cost.setting import Setting
 from graphopt.cost.view import MOST_READERS, Before, Now
-from graphopt.graph import Node
+from graphopt.graph import Model, Node
 from graphopt.pipeline import Options
 
 # A predicted gain smaller than this is within the model's error.
@@ -67,8 +67,7 @@ class TradeJudge:
         before = estimate((*change.consumed, *nearby), self.setting, Before(change))
         after = estimate((*change.made, *nearby), self.setting, Now())
         if self._total is None:
-            model = change.root.owner.model if change.root.graph is not None else change.made[0].owner.model
-            self._total = estimate(model.graph.nodes, self.setting) - after + before
+            self._total = estimate(_model_of(change).graph.nodes, self.setting) - after + before
         was, would_be = self._weighed(before), self._weighed(after)
         decision = self._decide(change, was, would_be, before, after)
         self._decisions[decision.rule, decision.at] = decision
@@ -84,10 +83,9 @@ class TradeJudge:
             reason = f"measured: {verdict.ratio:.2f} of the cost {'with' if verdict.take else 'without'} it"
             return Decision(rule, at, was, would_be, verdict.take, reason)
         where = f"{self.setting.target.value} on {self.setting.device.name}, batch {self.setting.batch}"
-        if not was > 0 or unknown_size(change):
+        if unknown_size(change) or not was > 0:
             taken = rule in self.options.force
-            reason = "forced" if taken else "the shapes are not known, so its gain cannot be predicted"
-            return Decision(rule, at, was, would_be, taken, reason)
+            return Decision(rule, at, was, would_be, taken, "forced" if taken else _why_unpriced(change))
         figures = (
             f"{would_be / was:.2f} of the time predicted for {where}: {before.kernels} kernels become {after.kernels}, "
             f"{_mega(before)} MB moved become {_mega(after)}"
@@ -116,6 +114,17 @@ def neighbours(change: Change) -> tuple[Node, ...]:
     tensors += change.replaced.values()
     found = dict.fromkeys(r for t in tensors for r in islice(t.consumers, MOST_READERS) if r not in made)
     return tuple(found)
+
+
+def _model_of(change: Change) -> Model:
+    """The model that the change is in: its root may be erased, its tensors still know."""
+    return next(t.graph.model for t in (*change.root.inputs, *change.root.outputs) if t is not None)
+
+
+def _why_unpriced(change: Change) -> str:
+    if unknown_size(change):
+        return "the shapes are not known, so its gain cannot be predicted"
+    return "what it replaces takes no time, so there is nothing to gain"
 
 
 def unknown_size(change: Change) -> bool:

@@ -50,6 +50,8 @@ class Before:
         self._producers = {t: n for n, outputs in self._outputs.items() for t in outputs if t is not None}
         self._made = set(change.made)
         self._replaced = change.replaced
+        # nodes that stayed may read the new tensor of an old one by now
+        self._former = {new: old for old, new in change.replaced.items()}
         self._readers: dict[Tensor, dict[Node, None]] = {}
         for node in change.consumed:
             for tensor in _present(node.inputs):
@@ -61,13 +63,15 @@ class Before:
 
     def producer(self, tensor: Tensor) -> Node | None:
         """The consumed node that made the tensor, else its producer."""
-        return self._producers.get(tensor, tensor.producer)
+        former = self._former.get(tensor, tensor)
+        return self._producers.get(former, former.producer)
 
     def readers(self, tensor: Tensor) -> list[Node]:
         """The consumed nodes that read the tensor, and those that still read what stands for it."""
-        kept = self._replaced.get(tensor, tensor).consumers
+        former = self._former.get(tensor, tensor)
+        kept = self._replaced.get(former, former).consumers
         now = [n for n in islice(kept, MOST_READERS) if n not in self._made]
-        return list(dict.fromkeys((*self._readers.get(tensor, ()), *now)))[:MOST_READERS]
+        return list(dict.fromkeys((*self._readers.get(former, ()), *now)))[:MOST_READERS]
 
 
 def _present(tensors: Iterable[Tensor | None]) -> list[Tensor]:

@@ -11,10 +11,11 @@ from graphopt.cost import Setting, TradeJudge
 from graphopt.driver import run_rules
 from graphopt.errors import PipelineError
 from graphopt.facts import Facts
-from graphopt.graph import export_model, import_model
+from graphopt.graph import Node, export_model, import_model
 from graphopt.inference import infer_types
 from graphopt.pipeline import Options
 from graphopt.rewrite import Rewriter
+from graphopt.rule import NoMatch, Rule
 from graphopt.targets import Target
 from graphopt_passes.siblings.convs import MergeAdjacentConvs, MergeSiblingConvs
 from tests.support.models import model
@@ -119,3 +120,25 @@ def test_without_ranks_nothing_can_be_predicted() -> None:
 def test_unknown_names_are_the_users_mistake(options: Options, message: str) -> None:
     with pytest.raises(PipelineError, match=message):
         Setting.of(options)
+
+
+class SkipIdentity(Rule[tuple[Node, Node]]):
+    """Flatten(Identity(x)) = Flatten(x), as a trade between things that take no time."""
+
+    roots = ("Flatten",)
+    trades = True
+
+    def match(self, node: Node, facts: Facts) -> tuple[Node, Node] | NoMatch:
+        inner = facts.sole_producer(node.input(0), "Identity")
+        return NoMatch("no Identity before it", node) if inner is None else (inner, node)
+
+    def rewrite(self, found: tuple[Node, Node], edit: Rewriter) -> None:
+        edit.replace(found[1], edit.like(found[1], found[0].inputs))
+
+
+def test_what_takes_no_time_has_nothing_to_gain() -> None:
+    graph = import_model(model("g (float[2,3] x) => (float[2,3] y) { a = Identity(x)  y = Flatten(a) }"))
+    infer_types(graph)
+    judge = TradeJudge(Options())
+    run_rules([SkipIdentity()], Facts(graph), Rewriter(graph, judges=[judge]))
+    assert [d.reason for d in judge.decisions] == ["what it replaces takes no time, so there is nothing to gain"]

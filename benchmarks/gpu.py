@@ -143,14 +143,14 @@ def measure(before: Bound, after: Bound) -> tuple[float, float]:
     return statistics.median(b for b, _ in pairs), statistics.median(a / b for b, a in pairs)
 
 
-def run_case(case: Case, force: Sequence[str]) -> Figure:
+def run_case(case: Case, force: Sequence[str], forbid: Sequence[str]) -> Figure:
     """Optimizes for the case and measures both sides."""
     entry = manifest()[case.model]
     proto = at_batch(case.model, case.batch)
     shapes = shapes_at(entry, case.batch)
     result = graphopt.optimize(
-        proto, target="onnxruntime", device="h200", batch=case.batch, shapes=shapes, verify=False, force=force,
-        layout=case.layout, launch=case.launch,
+        proto, target="onnxruntime", device="h200", batch=case.batch, shapes=shapes, verify=False,
+        force=force, forbid=forbid, layout=case.layout, launch=case.launch,
     )  # fmt: skip
     fixed = graphopt.optimize(proto, target="onnxruntime", pipeline="", shapes=shapes, verify=False).model
     feeds = feeds_of(entry, shapes)
@@ -183,6 +183,7 @@ def main() -> None:
     parser.add_argument("--layout", nargs="+", default=["nchw"], choices=["nchw", "nhwc"])
     parser.add_argument("--launch", nargs="+", default=["eager"], choices=["eager", "captured"])
     parser.add_argument("--force", nargs="*", default=[], help="rules to apply whatever they cost")
+    parser.add_argument("--forbid", nargs="*", default=[], help="rules never to apply")
     parser.add_argument("--seconds", type=float, default=500, help="start no further case after so long")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -193,7 +194,7 @@ def main() -> None:
         if time.monotonic() - started > arguments.seconds:
             print(f"stopped before {case}: out of time")
             break
-        figure = run_case(case, arguments.force)
+        figure = run_case(case, arguments.force, arguments.forbid)
         figures.append(figure)
         shown = figure.problem or f"{figure.before_ms:.3f} | {figure.ratio:.3f}"
         print(

@@ -54,8 +54,8 @@ def test_googlenet_unforced_tells_why_each_group_stays() -> None:
     )
 
 
-def test_googlenet_pays_on_onnxruntime_at_batch_one() -> None:
-    _, decisions = merged(load("googlenet"), Options(target=Target.ONNXRUNTIME))
+def test_googlenet_pays_on_onnxruntime_in_nhwc_at_batch_one() -> None:
+    _, decisions = merged(load("googlenet"), Options(target=Target.ONNXRUNTIME, layout="nhwc"))
     assert [d.taken for d in decisions] == [True] * 9
 
 

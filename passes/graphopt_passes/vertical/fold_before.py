@@ -43,6 +43,8 @@ class _FoldAffineBefore(Rule[AffineThenLinear]):
         problem = shift_problem(affine, linear)
         if problem is not None:
             return problem
+        if halves_gelu(before, facts):
+            return Refused("it is the last factor of a GELU, which runtimes fuse as a whole", before)
         if affine.has_scale and copies_much(linear.weight):
             return Refused("its weight is shared with other nodes and would be stored twice", node)
         return AffineThenLinear(affine, linear)
@@ -62,6 +64,19 @@ class _FoldAffineBefore(Rule[AffineThenLinear]):
             values = linear.bias_values() + linear.response(exact_values(source), shift)
             bias = edit.constant(fold_bias(linear, values), bias.name if bias is not None else f"{weight.name}.bias")
         edit.replace(linear.last, linear.rebuild(edit, affine.data, weight, bias))
+
+
+def halves_gelu(node: Node, facts: Facts) -> bool:
+    """Whether `node` is the last Mul of x·(1 + erf(..))·0.5, or of the tanh form.
+
+    Taking the factor away saves a multiplication and hides the pattern: on an H200, ONNX Runtime then took 1.09 (batch
+    1) of the time for ViT-tiny that it takes with its own Gelu.
+    """
+    product = facts.producer(node.input(0), "Mul") or facts.producer(node.input(1), "Mul")
+    if node.op != "Mul" or product is None:
+        return False
+    sums = [facts.producer(t, "Add") for t in product.inputs]
+    return any(facts.producer(t, "Erf", "Tanh") is not None for add in sums if add is not None for t in add.inputs)
 
 
 def input_channels(linear: Linear, facts: Facts) -> Channels:

@@ -81,7 +81,7 @@ def _pointwise(node: Node, tensor: Tensor, facts: Facts) -> Follower | None:
 
 def _affine(node: Node, tensor: Tensor, width: int, axis: Axis, facts: Facts) -> Follower | None:
     attributes = _attributes(node)
-    if attributes is None or len(node.inputs) != 2 or "axis" in node.attrs:  # `axis` was opset 1's and 6's broadcasting
+    if attributes is None or len(node.inputs) != 2 or facts.opset(node) < 7:  # before 7 constants broadcast otherwise
         return None
     operand = 0 if node.input(0) is tensor else 1
     other = node.input(1 - operand)

@@ -11,7 +11,7 @@ from onnx import ModelProto, helper
 from graphopt_passes.siblings import MergeSiblings
 from graphopt_passes.siblings.convs import MergeAdjacentConvs, MergeEqualSiblingConvs, MergeSiblingConvs
 from tests.support.models import model
-from tests.support.rewrites import apply_pass, check_numbers, check_rewrite, check_untouched
+from tests.support.rewrites import apply, apply_pass, check_numbers, check_rewrite, check_untouched
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -113,6 +113,16 @@ def test_affine_followers_sink_with_their_constants() -> None:
         ),
         ["Conv", "Mul", "Split", "Sub"],
     )
+
+
+def test_before_opset_7_constants_do_not_sink() -> None:
+    arrays = {**POINT, "k": np.ones(1, np.float32), "l": np.full(1, 2, np.float32)}
+    before = two(
+        "a = Conv(x, v)  d = Conv(x, w)  y = Mul<broadcast=1>(a, k)  z = Mul<broadcast=1>(d, l)", opset=6, arrays=arrays
+    )
+    after, log = apply(MergeSiblingConvs(), before)
+    assert len(log.applications) == 1
+    assert [n.op_type for n in after.graph.node] == ["Conv", "Split", "Mul", "Mul"]
 
 
 def test_a_constant_before_the_minus_stays_there() -> None:

@@ -75,3 +75,14 @@ def test_forced_merges_keep_the_numbers(name: str) -> None:
     after, decisions = merged(before, Options(force=rules))
     assert decisions
     check_numbers(before, after, exact=False, inputs=inputs(name))
+
+
+@pytest.mark.parametrize(
+    ("name", "most"), [("squeezenet1_1__legacy", 24), ("googlenet", 80), ("hrnet_w18_small__legacy", 105)]
+)
+def test_engines_have_no_more_kernels(name: str, most: int) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    from graphopt.tensorrt import build_engine
+
+    after, _ = merged(load(name), Options())
+    assert build_engine(after, compute_capabilities=["8.9"]).facts.kernels <= most

@@ -40,7 +40,7 @@ class SinkBelowConcat(Rule[EqualFollowers]):
     trades = True
 
     def match(self, node: Node, facts: Facts) -> EqualFollowers | NoMatch:
-        place, rank = concat_axis(node, facts), facts.rank(node.result)
+        place, rank = concat_axis(node, facts), facts.rank(node.output(0))
         if place is None or rank is None or len(node.inputs) < 2:
             return NoMatch("its axis is not known, or it has one input", node)
         axis = Axis(place, rank)

@@ -67,14 +67,15 @@ def _tiles(source: Tensor, axis: int, first: Node, facts: Facts) -> dict[int, tu
     Of several that start at one place the first is taken, at the place of `first` that one.
     """
     size = length(source, axis)
-    result: dict[int, tuple[int, Node]] = {}
+    found: dict[int, tuple[int, Node]] = {}
     for reader in (first, *source.consumers):
-        if reader.op != "Slice" or reader.graph is not first.graph or not reader.result.is_used:
+        result = reader.output(0)
+        if reader.op != "Slice" or reader.graph is not first.graph or result is None or not result.is_used:
             continue
-        part = cut_of(reader.result, axis, facts)
+        part = cut_of(result, axis, facts)
         if part is None or part.source is not source or not isinstance(part.start, int):
             continue
         stop = size if part.stop == END else part.stop
         if isinstance(stop, int) and stop > part.start:
-            result.setdefault(part.start, (stop, reader))
-    return result
+            found.setdefault(part.start, (stop, reader))
+    return found

@@ -187,7 +187,7 @@ class _Choice:
                 worth.add(node)
             if any(c in worth for t in outputs for c in t.consumers):
                 worth.add(node)
-        plan.nodes = [n for n in self.computable.nodes if n in worth and n.result not in self.computable.lazy]
+        plan.nodes = [n for n in self.computable.nodes if n in worth and n.output(0) not in self.computable.lazy]
         return plan
 
     def _keep(self, node: Node, needed: list[Tensor]) -> None:

@@ -260,6 +260,15 @@ def test_a_fold_makes_shapes_known_and_they_fold_on() -> None:
     assert operators(fold(before)) == ["Constant"]
 
 
+def test_a_node_whose_first_output_is_left_out() -> None:
+    weights = {"w": W.reshape(3, 1, 4), "i": np.ones((1, 5, 4), np.float32), "r": np.ones((1, 5, 5), np.float32)}
+    before = model(
+        "g (float[1,1,5] x) => (float[1,1,5] y) { u, h = RNN<hidden_size=5>(w, i, r) \n y = Add(x, h) }", weights
+    )
+    before.graph.node[0].output[0] = ""
+    assert operators(fold(before)) == ["Add"]
+
+
 def test_strings_fold() -> None:
     before = model("g (string[2] x) => (bool[2] y) { t = Transpose(w) \n y = Equal(x, t) }", opset=19)
     before.graph.initializer.append(helper.make_tensor("w", TensorProto.STRING, [2], [b"a", b"b"]))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor
 from graphopt_passes.blocks.activations import RecognizeGelu, RecognizeHardSwish, RecognizeMish, RecognizeSwish
-from graphopt_passes.blocks.terms import inner
+from graphopt_passes.blocks.terms import inner, read_only_by
 from graphopt_passes.vertical.linear import linear_at
 
 SIMPLE = (
@@ -66,7 +66,7 @@ def block_at(node: Node, facts: Facts) -> Block | None:
     if found is None:
         return None
     name, x, nodes = found
-    if x.is_output or not set(x.consumers) <= set(nodes) or x.graph is not node.graph:
+    if not read_only_by(x, nodes) or x.graph is not node.graph:
         return None
     producer = x.producer
     if producer is None or producer.graph is not node.graph:

@@ -10,7 +10,7 @@ from graphopt.rewrite import Rewriter
 from graphopt.rule import NoMatch
 from graphopt_passes.blocks.activations import needs_opset
 from graphopt_passes.blocks.norms import NORM_TYPES, Core, RecognizeNorm, inverse_root, trailing_axis
-from graphopt_passes.blocks.terms import inner, with_scalar
+from graphopt_passes.blocks.terms import inner, read_only_by, with_scalar
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,7 @@ def _moments(node: Node, product: Node, rest: Node, facts: Facts) -> Moments | N
             if shifted.input(j) is not ratio or ratio is None or x is None:
                 continue
             mean = facts.producer(shifted.input(1 - j), "ReduceMean")
-            if mean is None or mean.input(0) is not x or ratio.is_output:
-                continue
-            if set(ratio.consumers) != {product, shifted}:
+            if mean is None or mean.input(0) is not x or not read_only_by(ratio, (product, shifted)):
                 continue
             found = _ratio(ratio, facts)
             core = _core(node, x, mean, found[0], shifted, facts) if found is not None else None
@@ -107,6 +105,6 @@ def _core(node: Node, x: Tensor, mean: Node, radicand: Node, shifted: Node, fact
     difference = inner(square.input(0), facts, "Sub")
     if difference is None or {difference.input(0), difference.input(1)} != {x, mean.result}:
         return None
-    if mean.result.is_output or not set(mean.result.consumers) <= {difference, shifted} or x.shape is None:
+    if not read_only_by(mean.result, (difference, shifted)) or x.shape is None:
         return None
     return Core(node, x, axis, len(x.shape), variance[1], True) if x.dtype in NORM_TYPES else None

@@ -16,7 +16,7 @@ from graphopt.graph import Node, Tensor, numpy_dtype
 from graphopt.rewrite import Rewriter
 from graphopt.rule import Exactness, NoMatch, Rule
 from graphopt_passes.blocks.activations import needs_opset
-from graphopt_passes.blocks.terms import inner, with_scalar
+from graphopt_passes.blocks.terms import inner, read_only_by, with_scalar
 from graphopt_passes.common.arguments import ints_argument, normalized_axes
 
 # Normalizations are computed in float32: a double would lose half of its digits.
@@ -121,15 +121,15 @@ def _same_difference(a: Tensor, b: Tensor, facts: Facts) -> bool:
 
 def _centered(base: Tensor, numerator: Tensor, axis: int, readers: set[Node], facts: Facts) -> Tensor | None:
     """x where `base` is x − mean(x) over the same axes and only the normalization reads it."""
-    if any(t.is_output or not set(t.consumers) <= readers for t in (base, numerator)):
+    if not all(read_only_by(t, readers) for t in (base, numerator)):
         return None
     difference = facts.producer(base, "Sub")
     mean = facts.producer(difference.input(1), "ReduceMean") if difference is not None else None
     x = difference.input(0) if difference is not None else None
     if mean is None or x is None or mean.input(0) is not x or trailing_axis(mean, facts) != axis:
         return None
-    subtractions = {base.producer, numerator.producer}
-    return x if not mean.result.is_output and set(mean.result.consumers) <= subtractions else None
+    subtractions = {n for n in (base.producer, numerator.producer) if n is not None}
+    return x if read_only_by(mean.result, subtractions) else None
 
 
 def trailing_axis(mean: Node, facts: Facts) -> int | None:

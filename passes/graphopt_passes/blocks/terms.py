@@ -7,7 +7,7 @@ rule compares numbers in place of spellings. Inner tensors have one reader; cons
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from ml_dtypes import finfo
@@ -63,6 +63,11 @@ def inner(tensor: Tensor | None, facts: Facts, *ops: str) -> Node | None:
     if node is None or tensor is None or tensor.is_output or len(tensor.consumers) != 1:
         return None
     return node if next(iter(tensor.consumers)).graph is node.graph else None
+
+
+def read_only_by(tensor: Tensor, nodes: Collection[Node]) -> bool:
+    """Whether `nodes`, few, are all that read `tensor`; takes no longer for a tensor with many readers."""
+    return not tensor.is_output and len(tensor.consumers) <= len(nodes) and all(c in nodes for c in tensor.consumers)
 
 
 @dataclass(frozen=True)

@@ -23,14 +23,40 @@ FLOATS = frozenset(
 MOST_COPIED_BYTES = 1 << 20
 
 
+# Small values are kept in float64 once computed; so are those this deep in a chain of folds.
+_KEPT_BYTES = 1 << 16
+_DEEPEST = 16
+
+
 class Folded(LazyConstant):
-    """A derived constant: `exact` gives its values in float64, `array()` rounded to `dtype`."""
+    """A derived constant: `exact()` gives its values in float64, `array()` rounded to `dtype`.
 
-    __slots__ = ("exact",)
+    `compute` may read other derived constants. However long such a chain is, computing takes no deep recursion: values
+    are kept where the chain gets long, and what they were computed of is let go.
+    """
 
-    def __init__(self, dtype: int, shape: tuple[int, ...], exact: Callable[[], Array]) -> None:
+    __slots__ = ("_compute_exact", "_kept")
+
+    _level = 0  # how many `exact` are being computed
+
+    def __init__(self, dtype: int, shape: tuple[int, ...], compute: Callable[[], Array]) -> None:
         super().__init__(dtype, shape, self._rounded)
-        self.exact = exact
+        self._compute_exact: Callable[[], Array] | None = compute
+        self._kept: Array | None = None
+
+    def exact(self) -> Array:
+        """The values in float64, not to be written to."""
+        if self._kept is not None:
+            return self._kept
+        assert self._compute_exact is not None
+        Folded._level += 1
+        try:
+            values = np.asarray(self._compute_exact())
+            if values.nbytes <= _KEPT_BYTES or Folded._level >= _DEEPEST:
+                self._kept, self._compute_exact = values, None
+        finally:
+            Folded._level -= 1
+        return values
 
     def _rounded(self) -> Array:
         with np.errstate(over="ignore"):
@@ -40,7 +66,7 @@ class Folded(LazyConstant):
 def exact_values(constant: Constant) -> Array:
     """The constant in float64, of a derived one before its rounding."""
     if isinstance(constant, Folded):
-        return np.asarray(constant.exact())
+        return constant.exact()
     return np.asarray(constant.array()).astype(np.float64)
 
 

@@ -15,9 +15,9 @@ GROUP = "graphopt.passes"
 
 # Pipelines with names: what `--pipeline` takes beside the names of passes.
 PRESETS = {
-    "clean": "clean-up, fold-constants, share-duplicates, simplify-layout, share-duplicates, clean-up",
+    "clean": "clean-up, fold-constants, clean-up, share-duplicates, simplify-layout, share-duplicates, clean-up",
     "default": (
-        "clean-up, fold-constants, share-duplicates, simplify-layout, elide-concats, recognize-blocks, "
+        "clean-up, fold-constants, clean-up, share-duplicates, simplify-layout, elide-concats, recognize-blocks, "
         "fuse-vertical, merge-siblings, elide-concats, simplify-layout, share-duplicates, fuse-vertical, "
         "clean-up, spell-blocks"
     ),

@@ -112,7 +112,7 @@ def _mended(mask: Mask, edit: Rewriter) -> Tensor:
     raised = np.nextafter(lowest, np.asarray(0, kind)).reshape(old.constant.shape)
     inputs = list(node.inputs)
     inputs[mask.index] = edit.constant(raised, old.name)
-    return edit.like(node, inputs).result
+    return edit.node(node.op_type, inputs, node.attrs).result  # without the name: the old node may stay
 
 
 def _sum(a: Tensor, b: Tensor, edit: Rewriter) -> Tensor:

@@ -185,6 +185,16 @@ def test_queries_without_any_key_keep_equal_weights(mask: str) -> None:
     check_numbers(before, result, exact=False, inputs=given)
 
 
+def test_a_mended_mask_beside_the_old_one_has_another_name() -> None:
+    both = f"w = Where(m, zero, lowest) {MASKED.replace('y =', 'o =')} r = ReduceMax(w) y = Add(o, r)"
+    text = f"graph ({INPUTS}, bool[2,1,5,7] m) => (float[A,B,C,D] y) {{ {both} }}"
+    before = model(text, used({"zero": np.float32(0), "lowest": LOWEST, "c": WEIGHTS["c"]}, text), opset=23)
+    before.graph.node[0].name = "mask"
+    result, log = apply(RULE, before, Target.PORTABLE)
+    assert len(log.applications) == 1
+    assert [n.name for n in result.graph.node if n.op_type == "Where"].count("mask") == 1
+
+
 @pytest.mark.parametrize(
     "mask",
     [

@@ -16,7 +16,13 @@ from benchmarks.nodes import all_nodes, count_nodes, foreign_operators
 from models import zoo
 from tests.support.models import run
 
-SLOW = {"densenet121", "dm_nfnet_f0__nofold", "inception_v3__dynamo_raw", "swin_tiny_patch4_window7_224__dynamo_raw"}
+SLOW = {
+    "densenet121",
+    "dm_nfnet_f0__nofold",
+    "inception_v2",
+    "inception_v3__dynamo_raw",
+    "swin_tiny_patch4_window7_224__dynamo_raw",
+}
 ALL = [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in zoo.manifest()]
 
 ZooPath = Callable[[str], Path]

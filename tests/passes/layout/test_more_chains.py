@@ -433,3 +433,11 @@ def test_other_requantizations_stay(why: str, body: str) -> None:
     weights = {k: v for k, v in known.items() if f", {k}" in body}
     before = shaped_model(f"g (int8[8] x) => (float[] y) {{ {body}\n y = Cast<to=1>(c) }}", weights)
     check_untouched(RULES["drop-requantization"], before)
+
+
+def test_the_last_factor_of_a_gelu_stays() -> None:
+    weights = {"r": F(2**0.5), "o": F(1), "h": F(0.5), "s": F(1.7)}
+    before = built(
+        "d = Div(x, r)\n e = Erf(d)\n a = Add(e, o)\n p = Mul(x, a)\n q = Mul(p, h)\n y = Mul(q, s)", weights=weights
+    )
+    check_untouched(RULES["compose-constant-terms"], before, because="last factor of a GELU")

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from onnx import TensorProto
+
 from graphopt.graph import Constant, Node, Tensor
 from graphopt.rewrite import Rewriter
+
+ANY_TYPE_SINCE = 9
+FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE})
 
 
 def settle(tensor: Tensor, constant: Constant, edit: Rewriter) -> None:
@@ -18,6 +23,11 @@ def settle(tensor: Tensor, constant: Constant, edit: Rewriter) -> None:
     node.result.constant = constant
     node.result.dtype, node.result.shape = constant.dtype, constant.shape
     edit.forward(tensor, node.result)
+
+
+def can_settle(tensor: Tensor, dtype: int) -> bool:
+    """Whether a constant may stand for `tensor`: before opset 9 a Constant node makes floats only (Constant-1)."""
+    return not tensor.is_output or tensor.graph.opset >= ANY_TYPE_SINCE or dtype in FLOATS
 
 
 def used_outputs(node: Node) -> list[Tensor]:

@@ -8,7 +8,7 @@ from graphopt.facts import Facts
 from graphopt.graph import ArrayConstant, Node, Tensor
 from graphopt.rewrite import Rewriter
 from graphopt.rule import NoMatch, Rule
-from graphopt_passes.constants.folding import settle, used_outputs
+from graphopt_passes.constants.folding import can_settle, settle, used_outputs
 from graphopt_passes.constants.operators import EVALUATORS
 from graphopt_passes.constants.values import Value, known_values
 
@@ -43,6 +43,8 @@ class FoldShapeArithmetic(Rule[KnownOutputs]):
             value = values.of(tensor)
             if value is None or not value.is_known:
                 return NoMatch("its result depends on the run time", node)
+            if not can_settle(tensor, value.dtype):
+                return NoMatch("before opset 9 no Constant node makes an output of integers", node)
             found.append((tensor, value))
         return KnownOutputs(tuple(found))
 

@@ -260,6 +260,13 @@ def test_a_fold_makes_shapes_known_and_they_fold_on() -> None:
     assert operators(fold(before)) == ["Constant"]
 
 
+def test_before_opset_9_no_constant_node_makes_integers() -> None:
+    """Constant-1 makes floats only; such an output stays computed, of constants."""
+    text = "g (float[3,4] x) => (int64[2] s, float[3,4] y) { s = Shape(x) \n e = Exp(w) \n y = Neg(e) }"
+    assert operators(fold(model(text, {"w": W}, opset=8))) == ["Shape", "Constant"]
+    assert operators(fold(model(text, {"w": W}, opset=9))) == ["Constant", "Constant"]
+
+
 def test_a_node_whose_first_output_is_left_out() -> None:
     weights = {"w": W.reshape(3, 1, 4), "i": np.ones((1, 5, 4), np.float32), "r": np.ones((1, 5, 5), np.float32)}
     before = model(

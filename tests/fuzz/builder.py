@@ -79,6 +79,7 @@ class Shared:
     functions: list[FunctionProto] = field(default_factory=list)
     ranges: dict[str, tuple[int, int]] = field(default_factory=dict)
     special_values: bool = False
+    symbols: dict[str, list[int | str | None]] = field(default_factory=dict)  # dimensions of inputs that are to be free
 
 
 @lru_cache(maxsize=4096)

@@ -135,7 +135,7 @@ def _outputs(d: Draw, b: Builder) -> list[Tensor]:
 
 def _finish(d: Draw, b: Builder, outputs: list[Tensor]) -> onnx.ModelProto:
     shared = b.shared
-    dynamic = _dynamic(d, b) if d.chance(40) else {}
+    dynamic = (_dynamic(d, b) if d.chance(40) else {}) | shared.symbols
     inputs = [helper.make_tensor_value_info(t.name, t.dtype, dynamic.get(t.name, t.shape)) for t in b.inputs]
     if d.chance(5):
         inputs.append(helper.make_tensor_value_info(b.fresh("unused"), TensorProto.FLOAT, [1]))

@@ -13,7 +13,7 @@ from tests.fuzz.draw import Draw
 from tests.fuzz.harvest import INDEX, OPSETS
 from tests.fuzz.registry import ANY, SNIPPETS, Function, Made, Snippet
 
-WEIGHT = 10
+WEIGHT = 20
 _UNKNOWN_SIZE = 2
 
 
@@ -22,6 +22,8 @@ def register(folder: Path) -> None:
     index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
     protos = {name: onnx.load(folder / name) for name in index}
     for rule in sorted({rule for uses in index.values() for rule in uses["fired"]}):
+        reach = {opset for uses in index.values() if rule in uses["fired"] for opset in uses["opsets"]}
+        weight = WEIGHT * min(4, len(OPSETS) // max(1, len(reach)))  # rules of few opsets are drawn more in these
         for opset in OPSETS:
             usable = {name: uses for name, uses in index.items() if opset in uses["opsets"]}
             firing = [protos[name] for name, uses in usable.items() if rule in uses["fired"]]
@@ -29,7 +31,7 @@ def register(folder: Path) -> None:
             if firing:
                 name = f"graphs of {rule} ({opset})"
                 function = _grafting(firing, nearly or firing)
-                SNIPPETS[name] = Snippet(name, WEIGHT, ANY, opset, opset + 1, (rule,), function)
+                SNIPPETS[name] = Snippet(name, weight, ANY, opset, opset + 1, (rule,), function)
 
 
 def _grafting(firing: list[ModelProto], nearly: list[ModelProto]) -> Function:
@@ -70,18 +72,22 @@ def _inferred(proto: ModelProto) -> GraphProto:
                 dim.dim_value = _UNKNOWN_SIZE
     for info in copy.graph.output:
         info.type.tensor_type.ClearField("shape")
-    return onnx.shape_inference.infer_shapes(copy, data_prop=True).graph
+    return onnx.shape_inference.infer_shapes(copy).graph
 
 
 def _source(d: Draw, b: Builder, info: onnx.ValueInfoProto) -> Tensor:
     kind = info.type.tensor_type
     shape = tuple(dim.dim_value if dim.HasField("dim_value") else _UNKNOWN_SIZE for dim in kind.shape.dim)
-    fitting = [t for t in b.pool if t.dtype == kind.elem_type and t.shape == shape]
+    free = any(not dim.HasField("dim_value") for dim in kind.shape.dim)
+    fitting = [t for t in b.pool if not free and t.dtype == kind.elem_type and t.shape == shape]
     if fitting and d.chance(60):
         return d.choice(fitting)
     if not kind.HasField("shape") or not kind.elem_type:
         raise RejectedError("an input without a type")
     tensor = b.input(kind.elem_type, shape, (0, 1))
+    if free:
+        named = [dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None for dim in kind.shape.dim]
+        b.shared.symbols[tensor.name] = named
     b.pool.append(tensor)
     return tensor
 

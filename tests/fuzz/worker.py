@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 import time
 import traceback
 from multiprocessing.connection import Connection
@@ -20,6 +21,7 @@ from tests.fuzz.reduce import reduce
 from tests.fuzz.seeds import register
 
 SHRINK_SECONDS = 8.0  # of processor time, for each of two ways
+MEMORY = 6 << 30  # bytes of address space; what asks for more fails, and the machine lives on
 _MOST_OF_A_KEY = 2  # failures of one key that are shrunk by one worker; the others are counted
 
 
@@ -42,6 +44,7 @@ def work(
     Sends ("begin", number), then ("done", number, outcome, names of snippets), and ("shrinking", number) before and
     ("failure", number, failure, model bytes, inputs) after each shrinking.
     """
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     register(graphs)
     seen: dict[str, int] = {}
     latest: list[tuple[Case, Outcome]] = []

@@ -96,13 +96,16 @@ class EqualConstants:
 class ShareEqualConstants(Rule[EqualConstants]):
     """Constants of the same dtype, shape and bits are one; a body's constant may be an outer graph's.
 
-    Not where the duplicate is a graph output. Large external weights are compared by their place in the file, and not
+    Not where the duplicate is a graph output, and not what a BatchNormalization that trains reads (ONNX Runtime writes
+    running statistics over the ones it is given, and mixes them up when they are one tensor). Large external weights are compared by their place in the file, and not
     read. −0.0 is not 0.0. Exact.
     """
 
     roots = (ANY,)
 
     def match(self, node: Node, facts: Facts) -> EqualConstants | NoMatch:
+        if node.op == "BatchNormalization" and not facts.is_inference(node):
+            return NoMatch("it trains: runtimes update its statistics in place", node)
         index = facts.shared(ConstantIndex)
         pairs: dict[Tensor, Tensor] = {}
         for tensor in node.inputs:

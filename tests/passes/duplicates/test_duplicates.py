@@ -149,6 +149,15 @@ def test_another_dtype_stays() -> None:
     check_untouched(ShareEqualConstants(), before)
 
 
+def test_a_batch_norm_that_trains_keeps_its_statistics_apart() -> None:
+    before = shaped_model(
+        "g (float[4,2,3] x) => (float[] y, float[] m) { y, m, v = BatchNormalization<training_mode=1>(x, s, b, a, c) }",
+        {k: np.ones(2, F) for k in "sbac"},
+        opset=15,
+    )
+    check_untouched(ShareEqualConstants(), before, because="it trains")
+
+
 def test_overridable_constants_stay() -> None:
     before = model("g (float[2] x, float[2] w, float[2] v) => (float[2] y) { a = Add(x, w)\n y = Mul(a, v) }")
     before.graph.initializer.extend(numpy_helper.from_array(np.ones(2, F), name) for name in "wv")

@@ -57,9 +57,16 @@ class Result:
         """The optimized model as a graph of onnx-graphsurgeon."""
         return to_surgeon(self.model)
 
-    def save(self, path: AnyPath) -> None:
-        """Writes the model, whole or not at all. Raises SaveError."""
-        save(self.graph, path)
+    def save(
+        self, path: AnyPath, *, keep_weights: bool = False, progress: Callable[[int, int], None] | None = None
+    ) -> None:
+        """Writes the model, whole or not at all, one weight in memory at a time. Raises SaveError.
+
+        Weights that the input keeps in other files, or that pass 2 GiB, go to `<name>.data` beside it; with
+        `keep_weights` those that nothing changed stay in the input's files. `progress` is told how many bytes of how
+        many were written.
+        """
+        save(self.graph, path, keep_weights=keep_weights, progress=progress)
 
 
 def optimize(

@@ -7,8 +7,9 @@ since files are often stale; only for operators without a schema it is all there
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from onnx import (
     GraphProto,
@@ -16,7 +17,6 @@ from onnx import (
     NodeProto,
     TensorProto,
     TypeProto,
-    ValueInfoProto,
     defs,
     helper,
     shape_inference,
@@ -24,12 +24,14 @@ from onnx import (
 
 from graphopt.graph import (
     ArrayConstant,
+    Constant,
     Dim,
     Graph,
     Model,
     Node,
     ProtoConstant,
     Shape,
+    SparseConstant,
     Tensor,
     export_model,
     value_info,
@@ -46,26 +48,53 @@ _RUNS = itertools.count(1)
 
 def skeleton(model: Model) -> ModelProto:
     """The model without its large weights, each of them an input of the same type. Checker and inference take it."""
-    hoisted: dict[str, ValueInfoProto] = {}
+    large = _large_constants(model)
 
-    def write(tensor: Tensor) -> TensorProto | None:
-        assert tensor.constant is not None
-        if tensor.constant.nbytes <= SKELETON_BYTES or tensor.name in hoisted or tensor.graph.parent is not None:
-            is_external = isinstance(tensor.constant, ProtoConstant) and tensor.constant.is_external
-            return (
-                ArrayConstant(tensor.constant.array()).to_proto(tensor.name)
-                if is_external
-                else inline_initializer(tensor)
-            )
-        info = value_info(tensor)
-        assert info is not None
-        hoisted[tensor.name] = info
-        return None
+    def write(tensor: Tensor, constant: Constant) -> TensorProto | None:
+        if tensor in large or (tensor.is_input and constant.nbytes > SKELETON_BYTES):
+            return None
+        if isinstance(constant, ProtoConstant) and constant.is_external:
+            return ArrayConstant(constant.array()).to_proto(tensor.name)
+        return inline_initializer(tensor, constant)
 
-    proto = export_model(model, write)
+    with _own_names(model, [t for t in large if t.graph is not model.graph]):
+        proto = export_model(model, write, frozenset(t.producer for t in large if t.producer is not None))
+        infos = [info for t in large if (info := value_info(t)) is not None]
     listed = {i.name for i in proto.graph.input}
-    proto.graph.input.extend(info for name, info in hoisted.items() if name not in listed)
+    proto.graph.input.extend(info for info in infos if info.name not in listed)
     return proto
+
+
+def _large_constants(model: Model) -> dict[Tensor, None]:
+    """The weights of the main graph and of bodies, initializers and Constant nodes', that need not be in a skeleton."""
+    large: dict[Tensor, None] = {}
+    for graph in (model.graph, *model.graph.bodies()):
+        made = [t for node in graph.nodes if node.op == "Constant" for t in node.outputs if t is not None]
+        for tensor in (*graph.initializers, *made):
+            constant = tensor.constant
+            if constant is None or isinstance(constant, SparseConstant):
+                continue
+            # a Constant node is written as it is, and the checker does not find external data
+            outside = tensor.producer is not None and isinstance(constant, ProtoConstant) and constant.is_external
+            if constant.nbytes <= SKELETON_BYTES and not outside:
+                continue
+            if graph is model.graph or not tensor.is_output:
+                large[tensor] = None
+    return large
+
+
+@contextlib.contextmanager
+def _own_names(model: Model, tensors: Iterable[Tensor]) -> Iterator[None]:
+    """While the block runs, tensors of bodies have names that nothing else has, so that they can be outer ones."""
+    names = {tensor: tensor.name for tensor in tensors}
+    for tensor, name in names.items():
+        tensor.name = model.fresh_name(name)
+    try:
+        yield
+    finally:
+        for tensor, name in names.items():
+            model.reserved.discard(tensor.name)
+            tensor.name = name
 
 
 def infer_types(model: Model, proto: ModelProto | None = None, proven: Mapping[Tensor, Shape] | None = None) -> None:

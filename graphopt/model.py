@@ -1,27 +1,36 @@
 """Files: reading a model with all that it says, checking it, and writing it whole or not at all.
 
-Weights stay where they are: external data is mapped when a rewrite reads it, and copied file to file on saving.
+Weights stay where they are: external data is mapped when a rewrite reads it, and copied file to file on saving. How
+that is done is in `graphopt.save` and `graphopt.files`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
 from onnx import ModelProto, TensorProto
 
-from graphopt.errors import ModelError, SaveError
+from graphopt.errors import ModelError
 from graphopt.external import locate, printable
-from graphopt.graph import Model, ProtoConstant, bits_of, export_model
+from graphopt.files import check_place, replacing, write_atomically
+from graphopt.graph import Model, ProtoConstant, bits_of
 from graphopt.inference import skeleton
+from graphopt.save import save, to_proto
 
-# protobuf cannot hold more than 2 GiB in one message; beyond this, weights go to a file of their own
-INLINE_BYTES = (1 << 31) - (1 << 24)
+__all__ = [
+    "check",
+    "check_model",
+    "check_place",
+    "first_sentence",
+    "read_proto",
+    "replacing",
+    "save",
+    "strict_problem",
+    "to_proto",
+    "write_atomically",
+]
 
 
 def read_proto(path: Path) -> ModelProto:
@@ -106,91 +115,3 @@ def first_sentence(error: BaseException) -> str:
     """The first line of an error's text, printable and without its full stop."""
     lines = [line for line in str(error).strip().splitlines() if line.strip()] or [type(error).__name__]
     return printable(lines[0].strip().rstrip("."), 300)
-
-
-def to_proto(model: Model) -> ModelProto:
-    """The model as one ModelProto, external weights included. Raises SaveError above protobuf's 2 GiB."""
-    if weight_bytes(model) > INLINE_BYTES:
-        raise SaveError(
-            "the weights pass protobuf's 2 GiB, so the model cannot be one object; save it to a path instead."
-        )
-    proto = export_model(model)
-    for tensor in _tensors(proto):
-        if tensor.data_location == TensorProto.EXTERNAL:
-            onnx.external_data_helper.load_external_data_for_tensor(tensor, str(model.folder))
-            tensor.data_location = TensorProto.DEFAULT
-            del tensor.external_data[:]
-    return proto
-
-
-def weight_bytes(model: Model) -> int:
-    """Bytes of all initializers."""
-    return sum(t.constant.nbytes for g in model.graphs() for t in g.initializers if t.constant is not None)
-
-
-def _tensors(proto: ModelProto) -> Iterator[TensorProto]:
-    from onnx.external_data_helper import _get_all_tensors
-
-    yield from _get_all_tensors(proto)
-
-
-def save(model: Model, path: str | os.PathLike[str]) -> None:
-    """Writes the model, whole or not at all: into a temporary file of the same folder, then moved in place.
-
-    Weights beyond 2 GiB go to `<name>.data` beside it. Raises SaveError; an older file is then still there.
-    """
-    write_atomically(Path(path), to_proto(model).SerializeToString())
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes `content` to `path` so that a reader sees the old file or the new one, never a part."""
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
-
-
-def check_place(path: Path) -> None:
-    """Raises SaveError when a file could not be put at `path`: asked before long work, so that it is not in vain."""
-    with _temporary(path):
-        pass
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Gives a temporary path beside `path`, and moves it in place when the block ends well, else removes it.
-
-    Raises SaveError where the folder is missing, not writable or full.
-    """
-    with _temporary(path) as temporary:
-        yield temporary
-        mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()
-        temporary.chmod(mode)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-
-
-@contextlib.contextmanager
-def _temporary(path: Path) -> Iterator[Path]:
-    """An empty file beside `path` that is gone when the block ends; trouble with the file system is a SaveError."""
-    name = printable(str(path))
-    if path.is_dir():
-        raise SaveError(f"'{name}' is a folder; name a file in it.")
-    if not path.parent.is_dir():
-        raise SaveError(f"the folder of '{name}' does not exist; make it first.")
-    temporary: Path | None = None
-    try:
-        handle, text = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=".tmp", dir=path.parent)
-        os.close(handle)
-        temporary = Path(text)
-        yield temporary
-    except OSError as error:
-        raise SaveError(f"'{name}' cannot be written: {error.strerror or error}; nothing was written.") from None
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

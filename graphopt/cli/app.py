@@ -98,6 +98,10 @@ def optimize(
     compute_capability: CapabilityOption = [],
     report: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Write the report as JSON.")] = None,
     dump: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write the model after each pass.")] = None,
+    keep_weights: Annotated[
+        bool,
+        typer.Option("--keep-weights", help="Leave external weights in the input's files; only in the same folder."),
+    ] = False,
 ) -> None:
     """Optimizes a model, proves the result, writes it, and says what changed and what did not."""
     from graphopt.cli.jobs import Job, run_job
@@ -128,6 +132,7 @@ def optimize(
         capabilities=parse_capabilities(compute_capability),
         report=report,
         dump=dump,
+        keep_weights=keep_weights,
     )
     with progress() as shown:
         done = run_job(job, shown)

@@ -43,6 +43,7 @@ class Job:
     capabilities: Capabilities
     report: Path | None
     dump: Path | None
+    keep_weights: bool = False
 
 
 def run_job(job: Job, progress: Progress) -> RenderableType:
@@ -60,7 +61,7 @@ def run_job(job: Job, progress: Progress) -> RenderableType:
     )
     if job.engine is not None:
         result = with_engine(result, job.engine, job.settings["shapes"], job.capabilities)
-    result.save(job.output)
+    result.save(job.output, keep_weights=job.keep_weights, progress=progress.saving)
     if job.report is not None:
         write_atomically(job.report, result.report.to_json().encode())
     sizes = f"{job.model.stat().st_size:,} bytes → {job.output.stat().st_size:,} bytes"

@@ -42,8 +42,17 @@ class Progress:
 
     def tuning(self, done: int, total: int, text: str) -> None:
         """Shows how far the measuring of trades is."""
-        filled = round(BAR * done / max(1, total))
-        self.status.update(f"measuring {'━' * filled}{'─' * (BAR - filled)} {done}/{total}: {text}")
+        self.status.update(f"measuring {bar(done, total)} {done}/{total}: {text}")
+
+    def saving(self, done: int, total: int) -> None:
+        """Shows how much of the weights is written, in bytes."""
+        self.status.update(f"writing weights {bar(done, total)} {done / 1e9:.1f}/{total / 1e9:.1f} GB")
+
+
+def bar(done: int, total: int) -> str:
+    """A bar that is filled as far as `done` is of `total`."""
+    filled = round(BAR * done / max(1, total))
+    return f"{'━' * filled}{'─' * (BAR - filled)}"
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from graphopt.graph.constant import (
     bits_of,
     numpy_dtype,
     onnx_dtype,
+    raw_bytes,
 )
 from graphopt.graph.exporter import export_bodies, export_model, node_proto, value_info
 from graphopt.graph.graph import Function, Graph, Model
@@ -39,5 +40,6 @@ __all__ = [
     "node_proto",
     "numpy_dtype",
     "onnx_dtype",
+    "raw_bytes",
     "value_info",
 ]

@@ -7,6 +7,7 @@ external-data file, or not computed yet) until `array()` is called. Nothing here
 from __future__ import annotations
 
 import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
@@ -65,6 +66,13 @@ def onnx_dtype(dtype: np.dtype[Any]) -> int:
     if dtype.kind in "OSU":
         return int(TensorProto.STRING)
     return int(helper.np_dtype_to_tensor_dtype(dtype))
+
+
+def raw_bytes(constant: Constant) -> bytes | memoryview:
+    """The values as ONNX stores them in `raw_data` and in files: packed, little-endian. Not for strings."""
+    if sys.byteorder == "little" and (bits_of(constant.dtype) or 0) >= 8:
+        return np.ascontiguousarray(constant.array()).reshape(-1).view(np.uint8).data
+    return constant.to_proto("").raw_data
 
 
 class Constant(ABC):
@@ -147,6 +155,9 @@ class ProtoConstant(Constant):
             onnx.external_data_helper.load_external_data_for_tensor(copy, str(self.folder or Path()))
             return numpy_helper.to_array(copy)
         place = locate(self.proto, self.folder)
+        if self.nbytes <= CACHED_BYTES:  # it will be kept, and maps are few
+            values = np.fromfile(place.path, numpy_dtype(self.dtype), self.size, offset=place.offset)
+            return values.reshape(self.shape)
         return np.memmap(place.path, dtype=numpy_dtype(self.dtype), mode="r", offset=place.offset, shape=self.shape)
 
     def to_proto(self, name: str) -> TensorProto:

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
-from graphopt.graph.constant import SparseConstant
+from graphopt.graph.constant import Constant, SparseConstant
 from graphopt.graph.graph import Graph, Model
 from graphopt.graph.node import AttributeRef, Dim, Node, Tensor
 from graphopt.graph.scopes import unshadow
 
-# what the exporter writes for an initializer: its TensorProto, or None when it goes elsewhere
-WriteInitializer = Callable[[Tensor], TensorProto | None]
+# what the exporter writes for an initializer or an input's default: its TensorProto, or None when it goes elsewhere
+WriteInitializer = Callable[[Tensor, Constant], TensorProto | None]
 
 _OPTIONAL_DEFAULTS_IR = 4
 
 
-def export_model(model: Model, write_initializer: WriteInitializer | None = None) -> ModelProto:
+def export_model(
+    model: Model, write_initializer: WriteInitializer | None = None, left_out: Container[Node] = ()
+) -> ModelProto:
     """A new ModelProto of the model; nothing in it is shared with the graph's own protobufs.
 
     `write_initializer` may place an initializer elsewhere (external data); by default the values are written inline.
+    The nodes of `left_out` are not written.
     """
     if model.has_shadows:
         unshadow(model)
-    exporter = _Exporter(model, write_initializer or inline_initializer)
+    exporter = _Exporter(model, write_initializer or inline_initializer, left_out)
     result = ModelProto()
     source = model.proto
     for field, value in source.ListFields():
@@ -53,10 +56,9 @@ def _domain(name: str) -> str:
     return "" if name == "ai.onnx" else name
 
 
-def inline_initializer(tensor: Tensor) -> TensorProto:
+def inline_initializer(tensor: Tensor, constant: Constant) -> TensorProto:
     """The initializer's values within the model."""
-    assert tensor.constant is not None
-    return tensor.constant.to_proto(tensor.name)
+    return constant.to_proto(tensor.name)
 
 
 def value_info(tensor: Tensor, name: str | None = None) -> ValueInfoProto | None:
@@ -151,9 +153,10 @@ def _copy_field(target: Any, name: str, value: Any) -> None:
 
 
 class _Exporter:
-    def __init__(self, model: Model, write_initializer: WriteInitializer) -> None:
+    def __init__(self, model: Model, write_initializer: WriteInitializer, left_out: Container[Node] = ()) -> None:
         self.model = model
         self.write_initializer = write_initializer
+        self.left_out = left_out
 
     def fill_graph(self, result: GraphProto, graph: Graph) -> None:
         source = graph.proto
@@ -163,7 +166,7 @@ class _Exporter:
         result.metadata_props.extend(source.metadata_props)
         result.input.extend(_named(t) for t in graph.inputs)
         result.output.extend(_renamed(info, t.name) for t, info in zip(graph.outputs, source.output, strict=True))
-        nodes = graph.sorted_nodes()
+        nodes = [node for node in graph.sorted_nodes() if node not in self.left_out]
         result.node.extend(self.node(n) for n in nodes)
         _number_equal_names(result, nodes)
         self._initializers(result, graph)
@@ -190,7 +193,8 @@ class _Exporter:
         result.CopyFrom(proto)
         del result.node[:]
         for tensor in body.initializers:  # a function has no initializers: they become Constant nodes
-            value = inline_initializer(tensor)
+            assert tensor.constant is not None
+            value = inline_initializer(tensor, tensor.constant)
             result.node.append(helper.make_node("Constant", [], [tensor.name], value=value))
         result.node.extend(self.node(n) for n in body.sorted_nodes())
         return result
@@ -205,7 +209,7 @@ class _Exporter:
             if isinstance(constant, SparseConstant):
                 result.sparse_initializer.append(constant.proto)
                 continue
-            proto = constant.to_proto(tensor.name) if tensor in graph.defaults else self.write_initializer(tensor)
+            proto = self.write_initializer(tensor, constant)
             if proto is not None:
                 result.initializer.append(proto)
 
@@ -222,7 +226,8 @@ class _Exporter:
         if result.ir_version >= _OPTIONAL_DEFAULTS_IR:
             return
         listed = {i.name: i for i in self.model.proto.graph.input}
-        initializers = [t.name for t in result.graph.initializer]
+        constants = self.model.graph.initializers
+        initializers = [t.name for t in constants if not isinstance(t.constant, SparseConstant)]
         known = {t.name for t in self.model.proto.graph.initializer}
         if any(name not in known for name in initializers):
             result.ir_version = _OPTIONAL_DEFAULTS_IR

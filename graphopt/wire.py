@@ -1,0 +1,78 @@
+"""A ModelProto written piece by piece: no weight but the one being written is in memory twice.
+
+A protobuf message is its fields one after the other, in any order, each a tag and a value; a message inside a message
+is a tag, its length and its bytes. So the initializers can follow the rest of the graph. Source: Protocol Buffers,
+"Encoding".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from onnx import GraphProto, ModelProto, TensorProto
+
+from graphopt.graph import Constant, raw_bytes
+
+_GRAPH = ModelProto.GRAPH_FIELD_NUMBER
+_INITIALIZER = GraphProto.INITIALIZER_FIELD_NUMBER
+_RAW_DATA = TensorProto.RAW_DATA_FIELD_NUMBER
+_LENGTH_DELIMITED = 2  # wire type of messages and bytes
+
+
+@dataclass(frozen=True)
+class Initializer:
+    """An initializer of the main graph: `head` is all of it, or all but the values, which are those of `constant`."""
+
+    head: TensorProto
+    constant: Constant | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the TensorProto."""
+        size = self.head.ByteSize()
+        if self.constant is None:
+            return size
+        return size + len(_prefix(_RAW_DATA, self.constant.nbytes)) + self.constant.nbytes
+
+    def write(self, file: BinaryIO) -> None:
+        """Writes the TensorProto; computes the values for it."""
+        file.write(self.head.SerializeToString())
+        if self.constant is not None:
+            file.write(_prefix(_RAW_DATA, self.constant.nbytes))
+            file.write(raw_bytes(self.constant))
+
+
+def message_size(thin: ModelProto, initializers: Sequence[Initializer]) -> int:
+    """Bytes of the whole message at most."""
+    return thin.ByteSize() + 32 + sum(i.size + len(_prefix(_INITIALIZER, i.size)) for i in initializers)
+
+
+def write_message(thin: ModelProto, initializers: Sequence[Initializer], file: BinaryIO) -> None:
+    """Writes `thin`, whose main graph gets `initializers`; `thin` loses its graph by it."""
+    graph = thin.graph.SerializeToString()
+    thin.ClearField("graph")
+    file.write(thin.SerializeToString())
+    prefixes = [_prefix(_INITIALIZER, i.size) for i in initializers]
+    length = len(graph) + sum(len(p) + i.size for p, i in zip(prefixes, initializers, strict=True))
+    file.write(_prefix(_GRAPH, length))
+    file.write(graph)
+    for prefix, initializer in zip(prefixes, initializers, strict=True):
+        file.write(prefix)
+        initializer.write(file)
+
+
+def _prefix(field: int, length: int) -> bytes:
+    """Tag and length of a field that holds a message or bytes."""
+    return _varint(field << 3 | _LENGTH_DELIMITED) + _varint(length)
+
+
+def _varint(number: int) -> bytes:
+    """Seven bits a byte, the lowest first; all but the last byte have their highest bit set."""
+    result = bytearray()
+    while number > 0x7F:
+        result.append(number & 0x7F | 0x80)
+        number >>= 7
+    result.append(number)
+    return bytes(result)

@@ -97,8 +97,8 @@ class ShareEqualConstants(Rule[EqualConstants]):
     """Constants of the same dtype, shape and bits are one; a body's constant may be an outer graph's.
 
     Not where the duplicate is a graph output, and not what a BatchNormalization that trains reads (ONNX Runtime writes
-    running statistics over the ones it is given, and mixes them up when they are one tensor). Large external weights are compared by their place in the file, and not
-    read. −0.0 is not 0.0. Exact.
+    running statistics over the ones it is given, and mixes them up when they are one tensor). Large external weights
+    are compared by their place in the file, and not read. −0.0 is not 0.0. Exact.
     """
 
     roots = (ANY,)

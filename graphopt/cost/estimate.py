@@ -30,8 +30,8 @@ MEMORY_SHARE = 0.8
 # A copy that TensorRT inserts ties branches together that it would run side by side: it costs this much of a launch
 # more. Found by comparing engines' kernel lists: merges that trade a conv for a copy did not pay.
 COPY_SURCHARGE = 0.5
-# How many stalls of the queue an uneven Split costs in NCHW, issued one by one. Measured on an H200: GoogLeNet with nine
-# such Splits takes 1.03 to 1.28 of its time, HRNet with one of them 1.14 to 1.22, in NHWC neither loses.
+# How many stalls of the queue an uneven Split costs in NCHW, issued one by one. Measured on an H200: GoogLeNet with
+# nine such Splits takes 1.03 to 1.28 of its time, HRNet with one of them 1.14 to 1.22; in NHWC GoogLeNet gains.
 NCHW_STALLS = 3.5
 # exponent of the soft maximum of host's and device's time
 OVERLAP = 4.0

@@ -59,7 +59,7 @@ class _Window:
                 slice(k * d, k * d + s * (n - 1) + 1, s)
                 for k, d, s, n in zip(position, self.dilations, self.strides, self.out, strict=True)
             )
-            yield padded[(slice(None), slice(None), *place)]
+            yield padded[(slice(None), slice(None)) + place]  # noqa: RUF005 - a star in a subscript needs Python 3.11
 
 
 class MaxPool(OpRun):

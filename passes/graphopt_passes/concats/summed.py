@@ -41,8 +41,8 @@ class JoinSummedConvs(Rule[SummedConvs]):
     convs have equal kernel, strides, dilations and effective pads, group 1 and plain constant weights; nothing else
     reads their results. The sum is a tree of Adds and Sums that broadcast nothing. ResNeXt's aggregated branches.
 
-    Opsets: Add 7 on. Exactness: reassociates. TensorRT-RTX 1.7 made 104 kernels of HRNet instead of 105 when threes were
-    joined, and took 17 % more activation memory, so for TensorRT it takes more.
+    Opsets: Add 7 on. Exactness: reassociates. When threes were joined, TensorRT-RTX 1.7 made 104
+    kernels of HRNet instead of 105 and took 17 % more activation memory, so for TensorRT it takes more convs.
     """
 
     roots = ADDING

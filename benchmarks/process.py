@@ -18,7 +18,7 @@ from importlib.metadata import version
 from typing import IO
 
 POLL_SECONDS = 0.002
-LAST_WORDS = 300  # characters of the error output that are kept
+LAST_WORDS = 200  # characters of the error's last line that are kept
 KIB = 1024  # ru_maxrss is in KiB on Linux
 STACK = ("numpy", "onnx", "onnxruntime")  # what all tools stand on
 
@@ -59,7 +59,7 @@ def run_measured(command: Sequence[str], limit: float) -> Outcome:
             time.sleep(POLL_SECONDS)
         code = process.returncode = os.waitstatus_to_exitcode(state)
         status = "timeout" if late else "ok" if code == 0 else "crash"
-        problem = "" if status == "ok" else f"exit {code}: {_read(errors)[-LAST_WORDS:].strip()}"
+        problem = "" if status == "ok" else f"exit {code}: {_last_line(_read(errors))}"
         cpu = usage.ru_utime + usage.ru_stime
         return Outcome(status, seconds, cpu, usage.ru_maxrss * KIB, _read(output), problem)
 
@@ -67,6 +67,11 @@ def run_measured(command: Sequence[str], limit: float) -> Outcome:
 def _read(file: IO[bytes]) -> str:
     file.seek(0)
     return file.read().decode(errors="replace")
+
+
+def _last_line(text: str) -> str:
+    """What an error says, without the traceback and its paths."""
+    return (text.strip().splitlines() or [""])[-1][:LAST_WORDS]
 
 
 def best_of(repeats: int, command: Sequence[str], limit: float) -> Outcome:
@@ -86,7 +91,8 @@ def best_of(repeats: int, command: Sequence[str], limit: float) -> Outcome:
 
 
 def describe_machine(packages: Sequence[str]) -> str:
-    """One line: the processor count, the system, Python, and the packages' versions."""
+    """One line: processors, system, how busy it was over the last quarter of an hour, Python, the packages' versions."""
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    load = f"load average {os.getloadavg()[2]:.1f}"
     machine = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}"
-    return f"{machine}, Python {platform.python_version()}, {versions}"
+    return f"{machine}, {load}, Python {platform.python_version()}, {versions}"

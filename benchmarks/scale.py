@@ -102,15 +102,10 @@ def render(points: Sequence[Point], machine: str, repeats: int, limit: float) ->
     for family in dict.fromkeys(each.family for each in points):
         parts += [f"## {family}", family_table([each for each in points if each.family == family])]
         parts.append(f"![seconds against nodes](scale-{family}.svg)")
-    crashes = [f"- {p.tool} on {p.family}, {p.size:,}: {last_line(p.problem)}" for p in points if p.status == "crash"]
+    crashes = [f"- {p.tool} on {p.family}, {p.size:,}: {p.problem}" for p in points if p.status == "crash"]
     if crashes:
         parts += ["## Crashes", "\n".join(crashes)]
     return "\n\n".join(parts) + "\n"
-
-
-def last_line(text: str) -> str:
-    """The last line of an error output."""
-    return (text.splitlines() or [""])[-1]
 
 
 def family_table(points: Sequence[Point]) -> str:

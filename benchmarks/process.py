@@ -91,7 +91,7 @@ def best_of(repeats: int, command: Sequence[str], limit: float) -> Outcome:
 
 
 def describe_machine(packages: Sequence[str]) -> str:
-    """One line: processors, system, how busy it was over the last quarter of an hour, Python, the packages' versions."""
+    """One line: processors, system, its load over the last 15 minutes, Python, the packages' versions."""
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     load = f"load average {os.getloadavg()[2]:.1f}"
     machine = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}"

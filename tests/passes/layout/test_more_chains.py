@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import ModelProto
 
+from graphopt.targets import Target
 from graphopt_passes.layout import MOVES, SimplifyLayout
 from tests.support.models import Arrays
 from tests.support.rewrites import apply, apply_pass, check_numbers, check_rewrite, check_untouched
@@ -440,4 +441,4 @@ def test_the_last_factor_of_a_gelu_stays() -> None:
     before = built(
         "d = Div(x, r)\n e = Erf(d)\n a = Add(e, o)\n p = Mul(x, a)\n q = Mul(p, h)\n y = Mul(q, s)", weights=weights
     )
-    check_untouched(RULES["compose-constant-terms"], before, because="last factor of a GELU")
+    check_untouched(RULES["compose-constant-terms"], before, because="last factor of a GELU", target=Target.ONNXRUNTIME)

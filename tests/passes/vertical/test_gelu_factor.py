@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from graphopt.targets import Target
 from graphopt_passes.vertical.fold_before import FoldAffineBeforeMatmul
 from tests.support.models import model
 from tests.support.rewrites import check_rewrite, check_untouched
@@ -24,7 +25,9 @@ def test_a_gelu_keeps_its_half(curve: str, order: str) -> None:
         f"g (float[2,4] x) => (float[2,3] y) {{ d = Div(x, root) e = {curve}(d) a = Add(e, one) p = Mul(x, a) "
         f"h = Mul({order}) y = MatMul(h, w) }}"
     )
-    check_untouched(FoldAffineBeforeMatmul(), model(text, WEIGHTS), because="last factor of a GELU")
+    check_untouched(
+        FoldAffineBeforeMatmul(), model(text, WEIGHTS), because="last factor of a GELU", target=Target.ONNXRUNTIME
+    )
 
 
 def test_any_other_factor_moves() -> None:

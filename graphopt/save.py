@@ -108,8 +108,8 @@ def _folder(model: Model) -> Path | None:
 
 def _files(model: Model) -> set[Path]:
     """The files that the input's weights are in."""
-    external = (c for c in constants(model) if isinstance(c, ProtoConstant) and c.is_external)
-    return {locate(constant.proto, constant.folder).path for constant in external}
+    one_of_each = {_location(tensor): tensor for tensor in model.external}
+    return {locate(tensor, model.folder).path for tensor in one_of_each.values()}
 
 
 def _free_name(path: Path, files: set[Path]) -> Path:

@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Iterator
 from pathlib import Path
 
-from onnx import FunctionProto, GraphProto, ModelProto, ValueInfoProto
+from onnx import FunctionProto, GraphProto, ModelProto, TensorProto, ValueInfoProto
 
 from graphopt.errors import ModelError
 from graphopt.external import printable
@@ -178,6 +178,7 @@ class Model:
         self.graph: Graph
         self.functions: dict[tuple[str, str, str], Function] = {}
         self.opsets: dict[str, int] = {}
+        self.external: list[TensorProto] = []  # what the file keeps in other files
         self.reserved: set[str] = set()
         self.has_shadows = False  # whether a body defines a name that an outer graph has, too
         self._counters: dict[str, int] = {}

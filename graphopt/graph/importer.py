@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto
+from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto
 
 from graphopt.errors import ModelError
 from graphopt.external import printable
@@ -98,6 +98,7 @@ class _Importer:
         constants: list[tuple[str, Constant]] = [
             (t.name, ProtoConstant(t, self.model.folder)) for t in proto.initializer
         ]
+        self.model.external += [t for t in proto.initializer if t.data_location == TensorProto.EXTERNAL]
         constants += [(t.values.name, SparseConstant(t)) for t in proto.sparse_initializer]
         overridable = self.model.proto.ir_version >= _OPTIONAL_DEFAULTS_IR or graph.parent is not None
         for rank, (name, constant) in enumerate(constants):
@@ -156,6 +157,8 @@ class _Importer:
         if node.op == "Constant":
             constant = constant_of(node, self.model.folder)
             output = node.output(0)
+            if isinstance(constant, ProtoConstant) and constant.is_external:
+                self.model.external.append(constant.proto)
             if constant is not None and output is not None:
                 output.constant = constant
                 output.dtype, output.shape = constant.dtype, constant.shape

@@ -1,0 +1,7 @@
+"""`python -m graphopt` is the command `graphopt`."""
+
+from __future__ import annotations
+
+from graphopt.cli import main
+
+main()

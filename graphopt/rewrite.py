@@ -7,19 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from graphopt.change import Application as Application
-from graphopt.change import Change as Change
-from graphopt.change import Judge as Judge
-from graphopt.change import Log as Log
+from graphopt.change import Application, Change, Judge, Log
 from graphopt.graph import Array, ArrayConstant, Constant, Function, Graph, Model, Node, Tensor
 from graphopt.graph.edits import Journal
 from graphopt.node_types import infer_node
-from graphopt.rule import ANY as ANY
-from graphopt.rule import Exactness as Exactness
-from graphopt.rule import NoMatch as NoMatch
-from graphopt.rule import Refused as Refused
-from graphopt.rule import RewriteRefusedError as RewriteRefusedError
-from graphopt.rule import Rule as Rule
+from graphopt.rule import RewriteRefusedError, Rule
 
 
 class Rewriter:

@@ -8,8 +8,8 @@ import numpy as np
 
 from graphopt.facts import Facts
 from graphopt.graph import Array, Constant, Node, Tensor, numpy_dtype
-from graphopt.rewrite import Rewriter, RewriteRefusedError
-from graphopt.rule import Exactness, NoMatch, Refused, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import Exactness, NoMatch, Refused, RewriteRefusedError, Rule
 from graphopt_passes.common.folding import FLOATS, exact_values, finite_vector
 from graphopt_passes.vertical.affine import AFFINE_OPS, Affine, Channels, affine_at
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from graphopt.facts import Facts
 from graphopt.graph import Array, Node, Tensor
-from graphopt.rewrite import Rewriter, RewriteRefusedError
-from graphopt.rule import Exactness, NoMatch, Rule
+from graphopt.rewrite import Rewriter
+from graphopt.rule import Exactness, NoMatch, RewriteRefusedError, Rule
 from graphopt_passes.common.arguments import axis_slices
 from graphopt_passes.common.folding import FLOATS, Folded, finite_vector, fold
 from graphopt_passes.vertical.affine import AFFINE_OPS, Affine, Channels, affine_at

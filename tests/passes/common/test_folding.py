@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto
 
 from graphopt.graph import ArrayConstant, Constant
-from graphopt.rewrite import RewriteRefusedError
+from graphopt.rule import RewriteRefusedError
 from graphopt_passes.common.folding import Folded, exact_values, fold, peak
 
 FLOAT, HALF = int(TensorProto.FLOAT), int(TensorProto.FLOAT16)

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from graphopt.external import printable
 from graphopt.graph import Model, Tensor
+from graphopt.graph.order import levels, parts
 from graphopt.report.report import Refusal, Report, Size
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ def render_size(name: str, model: Model, size: Size) -> RenderableType:
         ("inputs", ", ".join(_interface(t) for t in model.graph.inputs) or "none"),
         ("outputs", ", ".join(_interface(t) for t in model.graph.outputs) or "none"),
         ("nodes", f"{size.nodes:,} (Constant nodes not counted)"),
+        ("levels", _levels(model)),
         ("functions", f"{len(model.functions):,}"),
         ("parameters", f"{size.parameters:,} in {size.weight_bytes:,} bytes"),
         ("FLOPs", f"{size.flops:,}"),
@@ -142,6 +144,13 @@ def render_size(name: str, model: Model, size: Size) -> RenderableType:
         rest = sum(list(size.operators.values())[MOST_OPERATORS:])
         operators.add_row(f"{len(size.operators) - MOST_OPERATORS} more", str(rest))
     return Group(table, operators)
+
+
+def _levels(model: Model) -> str:
+    """How deep and how wide the main graph is: what must run in turn, and what could run at once."""
+    found = levels(model.graph)
+    widest = max((len(level) for level in found), default=0)
+    return f"{len(found):,} in turn, up to {widest:,} nodes in one, {len(parts(model.graph)):,} independent parts"
 
 
 def _interface(tensor: Tensor) -> str:

@@ -1,0 +1,16 @@
+"""Pipelines that hold a GraphSurgeon graph hand it in and get one back."""
+
+from __future__ import annotations
+
+import onnx_graphsurgeon as gs
+
+import graphopt
+from tests.support.models import model
+
+
+def test_a_surgeon_graph_goes_in_and_comes_out() -> None:
+    graph = gs.import_onnx(model("g (float[2] x) => (float[2] y) { a = Identity(x) y = Relu(a) }"))
+    result = graphopt.optimize(graph)
+    assert [n.op_type for n in result.model.graph.node] == ["Relu"]
+    assert [n.op for n in result.to_graphsurgeon().nodes] == ["Relu"]
+    assert [n.op for n in graph.nodes] == ["Identity", "Relu"]

@@ -12,7 +12,10 @@ def nodes(text: str) -> dict[str, Node]:
     return {n.result.name: n for n in graph.nodes}
 
 
-DIAMOND = "g (float[2] x, float[2] z) => (float[2] y, float[2] w) { a = Relu(x) b = Neg(a) c = Abs(a) y = Add(b, c) w = Exp(z) }"
+DIAMOND = (
+    "g (float[2] x, float[2] z) => (float[2] y, float[2] w) "
+    "{ a = Relu(x) b = Neg(a) c = Abs(a) y = Add(b, c) w = Exp(z) }"
+)
 
 
 def test_levels_are_what_may_run_at_once() -> None:

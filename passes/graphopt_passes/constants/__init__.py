@@ -11,11 +11,13 @@ from graphopt.inference import infer_types
 from graphopt.pipeline import Context, Pass
 from graphopt.rule import Rule
 from graphopt_passes.constants.evaluator import evaluate
+from graphopt_passes.constants.expands import SettleExpand
 from graphopt_passes.constants.plan import make_plan
 from graphopt_passes.constants.refine import is_unclear, proven_shapes
+from graphopt_passes.constants.reshapes import SettleReshape
 from graphopt_passes.constants.shapes import FoldShapeArithmetic
+from graphopt_passes.constants.slices import SettleSlice
 from graphopt_passes.constants.subgraphs import FoldConstantSubgraph
-from graphopt_passes.constants.targets import SettleExpand, SettleReshape, SettleSlice
 from graphopt_passes.constants.values import forget_values
 
 

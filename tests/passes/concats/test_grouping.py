@@ -179,7 +179,17 @@ def test_convs_that_are_added() -> None:
         t = Add(d, e)
         y = Add(s, t) }"""
     before = graph(text, v=(4, 3, 3, 3), w=(4, 2, 3, 3), u=(4, 4, 3, 3), m=(4,), n=(4,))
-    check_rewrite(JoinSummedConvs(), before, ["Concat", "Conv", "Add"])
+    check_rewrite(JoinSummedConvs(), before, ["Concat", "Conv", "Add"], target=Target.ONNXRUNTIME)
+    check_untouched(JoinSummedConvs(), before, because="joining a few saves nothing")
+
+
+def test_many_convs_that_are_added_are_joined_for_tensorrt_too() -> None:
+    lines = [f"c{i} = Conv(x{i}, w{i})" for i in range(4)]
+    lines += ["s1 = Add(c0, c1)", "s2 = Add(s1, c2)", "y = Add(s2, c3)"]
+    inputs = ", ".join(f"float[1,{i + 1},5,5] x{i}" for i in range(4))
+    text = f"({inputs}) => (float[1,3,5,5] y) {{ " + "\n".join(lines) + " }"
+    before = graph(text, **{f"w{i}": (3, i + 1, 1, 1) for i in range(4)})
+    check_rewrite(JoinSummedConvs(), before, ["Concat", "Conv"])
 
 
 @pytest.mark.parametrize(
@@ -196,7 +206,7 @@ def test_convs_that_are_added() -> None:
 )  # fmt: skip
 def test_other_sums_stay(why: str, text: str, v: tuple[int, ...], w: tuple[int, ...]) -> None:
     before = f"(float[1,3,5,5] a, float[1,3,5,5] b) => (float[A,B,C,D] y) {{ {text} }}"
-    check_untouched(JoinSummedConvs(), graph(before, v=v, w=w))
+    check_untouched(JoinSummedConvs(), graph(before, v=v, w=w), target=Target.ONNXRUNTIME)
 
 
 # -- below the Concat ---

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from onnx import ModelProto
 
 from graphopt.rule import Rule
+from graphopt_passes.constants.expands import SettleExpand
+from graphopt_passes.constants.reshapes import SettleReshape
 from graphopt_passes.constants.shapes import FoldShapeArithmetic
-from graphopt_passes.constants.targets import SettleExpand, SettleReshape, SettleSlice
+from graphopt_passes.constants.slices import SettleSlice
 from tests.support.models import model, run
 from tests.support.rewrites import apply, check_numbers, check_rewrite, check_untouched
 

@@ -14,6 +14,7 @@ from graphopt.engine import Run, Source, run_pipeline
 from graphopt.errors import ExecutionError
 from graphopt.graph import export_model
 from graphopt.instruments import Instrument
+from graphopt.memory import check_executable
 from graphopt.model import strict_problem
 from graphopt.pipeline import Options, Pipeline
 from graphopt.proof import Proved, prove
@@ -126,6 +127,7 @@ class Prover:
         )
 
     def _compare(self, made: Run) -> Verification:
+        check_executable(made.model)
         return self._verifier.verify(Located(export_model(made.model), made.model.folder))
 
     def _validity(self, made: Run) -> Verification:

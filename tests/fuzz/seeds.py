@@ -59,7 +59,7 @@ def _graft(d: Draw, b: Builder, proto: ModelProto) -> list[Tensor]:
     for node in proto.graph.node:
         b.nodes.append(_renamed(b, node, names))
     types = {info.name: info for info in _inferred(proto).output}
-    return [_tensor(names[output.name], types[output.name]) for output in proto.graph.output]
+    return [_tensor(names[output.name], [types[output.name], output]) for output in proto.graph.output]
 
 
 def _inferred(proto: ModelProto) -> GraphProto:
@@ -72,7 +72,10 @@ def _inferred(proto: ModelProto) -> GraphProto:
                 dim.dim_value = _UNKNOWN_SIZE
     for info in copy.graph.output:
         info.type.tensor_type.ClearField("shape")
-    return onnx.shape_inference.infer_shapes(copy).graph
+    try:
+        return onnx.shape_inference.infer_shapes(copy, data_prop=True).graph
+    except MemoryError as error:
+        raise RejectedError("a graph that asks for too much") from error
 
 
 def _source(d: Draw, b: Builder, info: onnx.ValueInfoProto) -> Tensor:
@@ -92,11 +95,13 @@ def _source(d: Draw, b: Builder, info: onnx.ValueInfoProto) -> Tensor:
     return tensor
 
 
-def _tensor(name: str, info: onnx.ValueInfoProto) -> Tensor:
-    kind = info.type.tensor_type
-    if not kind.HasField("shape") or any(not dim.HasField("dim_value") for dim in kind.shape.dim):
-        raise RejectedError("an output without a known shape")
-    return Tensor(name, kind.elem_type, tuple(dim.dim_value for dim in kind.shape.dim))
+def _tensor(name: str, infos: list[onnx.ValueInfoProto]) -> Tensor:
+    """The tensor as the first of the descriptions that is complete has it."""
+    for info in infos:
+        kind = info.type.tensor_type
+        if kind.HasField("shape") and all(dim.HasField("dim_value") for dim in kind.shape.dim):
+            return Tensor(name, kind.elem_type, tuple(dim.dim_value for dim in kind.shape.dim))
+    raise RejectedError("an output without a known shape")
 
 
 def _renamed(b: Builder, node: onnx.NodeProto, names: dict[str, str]) -> onnx.NodeProto:

@@ -13,7 +13,8 @@ from tests.fuzz.draw import Draw
 from tests.fuzz.harvest import INDEX, OPSETS
 from tests.fuzz.registry import ANY, SNIPPETS, Function, Made, Snippet
 
-WEIGHT = 20
+WEIGHT = 16
+_FEW = 3
 _UNKNOWN_SIZE = 2
 
 
@@ -24,6 +25,8 @@ def register(folder: Path) -> None:
     for rule in sorted({rule for uses in index.values() for rule in uses["fired"]}):
         reach = {opset for uses in index.values() if rule in uses["fired"] for opset in uses["opsets"]}
         weight = WEIGHT * min(4, len(OPSETS) // max(1, len(reach)))  # rules of few opsets are drawn more in these
+        if sum(rule in uses["fired"] for uses in index.values()) <= _FEW:
+            weight *= 3  # no other rule's graphs help this one
         for opset in OPSETS:
             usable = {name: uses for name, uses in index.items() if opset in uses["opsets"]}
             firing = [protos[name] for name, uses in usable.items() if rule in uses["fired"]]

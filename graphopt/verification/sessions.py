@@ -84,16 +84,14 @@ class OnnxRuntime:
         if message is None:
             self._spilled = source.spill(model)
             message = f"{self._spilled.name}/model.onnx"
-        try:
-            return _session(message, options)
-        except Exception as error:  # onnxruntime's exceptions have no common base below Exception
-            newest = re.search(r"max supported IR version: (\d+)", str(error))
-            if newest is None or not isinstance(message, bytes):
-                raise _rejection(error) from error
-        try:
-            return _session(with_ir_version(message, int(newest.group(1))), options)
-        except Exception as error:
-            raise _rejection(error) from error
+        while True:
+            try:
+                return _session(message, options)
+            except Exception as error:  # onnxruntime's exceptions have no common base below Exception
+                mended = _mended(message, str(error))
+                if mended is None or mended == message:
+                    raise _rejection(error) from error
+                message = mended
 
     def run(self, feeds: Feeds) -> dict[str, Value]:
         """Runs the model once and returns its outputs by name, in order. Raises `Failed`."""
@@ -130,6 +128,21 @@ def _register(options: Any, libraries: Sequence[str]) -> None:
             options.register_custom_ops_library(str(library))
     except Exception as error:  # onnxruntime's exceptions have no common base below Exception
         raise ExecutionError(f"The custom-operator library {library} cannot be loaded: {first_line(error)}.") from error
+
+
+def _mended(message: bytes | str, complaint: str) -> bytes | None:
+    """The model without what ONNX Runtime refuses though ONNX allows it, and which changes no number; None else."""
+    if not isinstance(message, bytes):
+        return None
+    newest = re.search(r"max supported IR version: (\d+)", complaint)
+    if newest is not None:
+        return with_ir_version(message, int(newest.group(1)))
+    if "same node name" in complaint:
+        model = onnx.load_model_from_string(message)
+        for node in source.nodes(model):
+            node.ClearField("name")
+        return model.SerializeToString()
+    return None
 
 
 def _session(message: bytes | str, options: Any) -> Any:

@@ -29,8 +29,9 @@ SMALL_PART = 64
 
 _FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
 _RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
-# Dropout is another family's.
-_LEFT_ALONE = {"Constant", "Dropout"}
+# Dropout is another family's. ONNX Runtime computes what is folded, and its Attention and Resize have forms that differ
+# from ONNX's definition: what the runtime does at run time is its own affair, in the model it would be ours.
+_LEFT_ALONE = {"Attention", "Constant", "Dropout", "Resize"}
 # Operators whose outputs have, all together, no more elements than their inputs; times the rank for NonZero.
 _BOUNDED = frozenset({"Compress", "NonZero", "Unique", "SequenceConstruct", "SplitToSequence", "SequenceAt"})
 

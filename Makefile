@@ -47,7 +47,7 @@ test-slow: $(READY)
 	$(BIN)/python -m pytest -n 2 -m slow
 
 fuzz: $(READY)
-	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest -m fuzz --hypothesis-profile=fuzz -s
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -165,7 +165,7 @@ class FoldPadIntoMaxPool(_FoldPad):
 class MakePadsExplicit(Rule[PaddedWindow]):
     """auto_pad = SAME_UPPER or SAME_LOWER as numbers, for a static input: p⁻ + p⁺ = (⌈L/s⌉ − 1)·s + extent − L.
 
-    The odd one goes behind (UPPER) or before (LOWER); a negative sum counts as 0. VALID is no pads.
+    The odd one goes behind (UPPER) or before (LOWER). A negative sum is refused. VALID is no pads.
 
     Opsets: all. Exactness: exact. Source: ONNX operator Conv, attribute auto_pad.
     """
@@ -185,7 +185,11 @@ class MakePadsExplicit(Rule[PaddedWindow]):
         dilations = node.ints_attr("dilations") or (1,) * len(kernel)
         before, after = [], []
         for length, k, s, d in zip(shape[2:], kernel, strides, dilations, strict=True):
-            total = max((-(-length // s) - 1) * s + d * (k - 1) + 1 - length, 0)
+            total = (-(-length // s) - 1) * s + d * (k - 1) + 1 - length
+            if total < 0:
+                return Refused(
+                    "a stride larger than the kernel asks for negative pads, which runtimes read differently", node
+                )
             smaller, larger = total // 2, total - total // 2
             before.append(smaller if auto == "SAME_UPPER" else larger)
             after.append(larger if auto == "SAME_UPPER" else smaller)

@@ -154,3 +154,11 @@ def test_where_a_pad_folds_the_numbers_are_equal(data: st.DataObject) -> None:
         check_numbers(before, result, exact="Max" in step)
     else:
         assert result == before
+
+
+def test_a_stride_larger_than_the_kernel_keeps_auto_pad() -> None:
+    text = (
+        "g (float[1,2,8,8] x) => (float[1,2,A,B] y) "
+        '{ y = MaxPool<auto_pad = "SAME_UPPER", kernel_shape = [1, 1], strides = [3, 3]>(x) }'
+    )
+    check_untouched(MakePadsExplicit(), model(text), because="negative pads")

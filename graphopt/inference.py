@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 
 from onnx import (
     GraphProto,
@@ -115,6 +116,7 @@ def infer_types(model: Model, proto: ModelProto | None = None, proven: Mapping[T
         except Exception:  # onnx raises what its C++ threw: no types is a correct answer
             return
         _note_graph(inferred.graph, model.graph, next(_RUNS))
+        model.inferences += 1
         # each round takes at least one claimed dimension away, so there is an end
         claims = unproven_claims(model)
         if not claims:
@@ -176,11 +178,10 @@ def _note_graph(proto: GraphProto, graph: Graph, run: int) -> None:
     for tensor in _tensors(graph):
         if tensor.constant is None and tensor.name in types:
             note_type(tensor, types[tensor.name], run)
-    holders = [n for n in graph.nodes if n.bodies]
-    if not holders:
+    if not graph.holders:
         return
     by_output = {n.output[0]: n for n in proto.node if n.output and n.attribute}
-    for node in holders:
+    for node in graph.holders:
         inferred = by_output.get(next((t.name for t in node.outputs if t is not None), ""))
         if inferred is not None:
             _note_bodies(inferred, node, run)
@@ -207,13 +208,22 @@ def note_type(tensor: Tensor, type_proto: TypeProto, run: int = 0) -> None:
 
     Names that onnx made up for unknown dimensions are equal within one `run` of inference only, so they get its number.
     """
+    dtype, shape = _read_type(type_proto.SerializeToString(), run)
+    if dtype is not None:
+        tensor.dtype = dtype
+    if shape is not None:
+        tensor.shape = shape
+
+
+@lru_cache(maxsize=1 << 12)
+def _read_type(message: bytes, run: int) -> tuple[int | None, Shape | None]:
+    """The dtype and shape of a serialized TypeProto: most tensors of a model have one of a few types."""
+    type_proto = TypeProto.FromString(message)
     if not type_proto.HasField("tensor_type"):
-        return
+        return None, None
     tensor_type = type_proto.tensor_type
-    if tensor_type.elem_type:
-        tensor.dtype = tensor_type.elem_type
-    if tensor_type.HasField("shape"):
-        tensor.shape = tuple([_of_run(as_dim(d), run) for d in tensor_type.shape.dim])
+    shape = tuple([_of_run(as_dim(d), run) for d in tensor_type.shape.dim]) if tensor_type.HasField("shape") else None
+    return tensor_type.elem_type or None, shape
 
 
 def _of_run(dim: Dim, run: int) -> Dim:

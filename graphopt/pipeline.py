@@ -61,11 +61,25 @@ class Context:
     facts: Facts
     edit: Rewriter
     options: Options
+    # the fixed points that were reached: which rules, and the model's state then
+    _settled: dict[tuple[Rule[Any], ...], tuple[int, int]] = field(default_factory=dict)
 
     def run_rules(self, rules: Iterable[Rule[Any]]) -> str:
-        """Runs the rules that are not forbidden to their fixed point; returns the stop reason."""
-        allowed = [rule for rule in rules if rule.name not in self.options.forbid]
-        return run_rules(allowed, self.facts, self.edit) if allowed else Stop.DONE
+        """Runs the rules that are not forbidden to their fixed point; returns the stop reason.
+
+        Where neither the graph nor its types changed since these rules reached one, there is nothing to look at.
+        """
+        allowed = tuple(rule for rule in rules if rule.name not in self.options.forbid)
+        if not allowed or self._settled.get(allowed) == self._state():
+            return Stop.DONE
+        stop = run_rules(allowed, self.facts, self.edit)
+        if stop == Stop.DONE:
+            self._settled[allowed] = self._state()
+        return stop
+
+    def _state(self) -> tuple[int, int]:
+        """What is another number after every change: of the graph, and of the types that are known."""
+        return len(self.edit.log.applications), self.model.inferences
 
 
 class Pass(ABC):

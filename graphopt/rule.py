@@ -25,15 +25,15 @@ class Exactness(str, Enum):
     LOSSY = "lossy"  # precision changes; never on by default
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)  # not frozen: most answers are this one, and freezing triples what it takes to make it
 class NoMatch:
-    """The pattern is not here: why not, and at which node."""
+    """The pattern is not here: why not, and at which node. Not to be changed."""
 
     reason: str
     node: Node
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Refused(NoMatch):
     """The pattern is here, but a condition says no. The report shows these."""
 

@@ -126,7 +126,8 @@ class _Content:
 
     model: Model
     has_files: bool
-    initializers: list[Initializer] = field(default_factory=list)
+    # of the main graph: all of the TensorProto, or all but the values, which are the constant's
+    initializers: list[tuple[TensorProto, Constant | None]] = field(default_factory=list)
     # weights that will lie in the data file, by the location that stands for it until then
     computed: dict[str, Constant] = field(default_factory=dict)
 
@@ -136,7 +137,9 @@ class _Content:
 
     def tensors_to_move(self, keep: bool) -> list[TensorProto]:
         """The tensors whose values go to the data file, in the order of the model."""
-        heads = [i.head for i in self.initializers if i.head.data_location == TensorProto.EXTERNAL]
+        if not self.has_files and not self.computed:
+            return []
+        heads = [head for head, _ in self.initializers if head.data_location == TensorProto.EXTERNAL]
         tensors = [*_external_tensors(self._thin), *heads]
         return [t for t in tensors if _location(t) in self.computed] if keep else tensors
 
@@ -158,34 +161,35 @@ class _Content:
 
     def write_model(self, path: Path) -> None:
         """Writes the model's own file."""
-        if message_size(self._thin, self.initializers) > onnx.checker.MAXIMUM_PROTOBUF:
+        initializers = [Initializer(head, constant) for head, constant in self.initializers]
+        if message_size(self._thin, initializers) > onnx.checker.MAXIMUM_PROTOBUF:
             raise SaveError("the model without its weights passes protobuf's 2 GiB, so that no file can hold it.")
         with path.open("wb") as file:
-            write_message(self._thin, self.initializers, file)
+            write_message(self._thin, initializers, file)
 
     def _write(self, tensor: Tensor, constant: Constant) -> TensorProto | None:
         """What the exporter asks for each initializer; those of the main graph are kept apart."""
-        written = self._initializer(tensor.name, constant)
+        head, values = self._initializer(tensor.name, constant)
         if tensor.graph is not self.model.graph:
-            return written.head if written.constant is None else constant.to_proto(tensor.name)
-        self.initializers.append(written)
+            return head if values is None else constant.to_proto(tensor.name)
+        self.initializers.append((head, values))
         return None
 
-    def _initializer(self, name: str, constant: Constant) -> Initializer:
+    def _initializer(self, name: str, constant: Constant) -> tuple[TensorProto, Constant | None]:
         if _is_external(constant):
             head = TensorProto()
-            head.CopyFrom(constant.to_proto(name))
-            return Initializer(head)
+            head.CopyFrom(constant.to_proto(name))  # the place will be another one
+            return head, None
         if self._goes_out(constant):
             location = f"computed {len(self.computed)}"
             self.computed[location] = constant
             head = _head(name, constant)
             head.data_location = TensorProto.EXTERNAL
             head.external_data.add(key="location", value=location)
-            return Initializer(head)
+            return head, None
         if isinstance(constant, LazyConstant | ArrayConstant) and bits_of(constant.dtype) is not None:
-            return Initializer(_head(name, constant), constant)
-        return Initializer(constant.to_proto(name))
+            return _head(name, constant), constant
+        return constant.to_proto(name), None
 
     def _goes_out(self, constant: Constant) -> bool:
         if constant.nbytes < LEAST_OUTSIDE or bits_of(constant.dtype) is None:

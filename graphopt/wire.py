@@ -8,7 +8,6 @@ is a tag, its length and its bytes. So the initializers can follow the rest of t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import BinaryIO
 
 from onnx import GraphProto, ModelProto, TensorProto
@@ -21,20 +20,20 @@ _RAW_DATA = TensorProto.RAW_DATA_FIELD_NUMBER
 _LENGTH_DELIMITED = 2  # wire type of messages and bytes
 
 
-@dataclass(frozen=True)
 class Initializer:
-    """An initializer of the main graph: `head` is all of it, or all but the values, which are those of `constant`."""
+    """An initializer of the main graph: `head` is all of it, or all but the values, which are those of `constant`.
 
-    head: TensorProto
-    constant: Constant | None = None
+    `size` is the number of bytes of the TensorProto; neither may change any more.
+    """
 
-    @property
-    def size(self) -> int:
-        """Bytes of the TensorProto."""
-        size = self.head.ByteSize()
-        if self.constant is None:
-            return size
-        return size + len(_prefix(_RAW_DATA, self.constant.nbytes)) + self.constant.nbytes
+    __slots__ = ("constant", "head", "size")
+
+    def __init__(self, head: TensorProto, constant: Constant | None = None) -> None:
+        self.head = head
+        self.constant = constant
+        self.size = head.ByteSize()
+        if constant is not None:
+            self.size += len(_prefix(_RAW_DATA, constant.nbytes)) + constant.nbytes
 
     def write(self, file: BinaryIO) -> None:
         """Writes the TensorProto; computes the values for it."""

@@ -180,6 +180,7 @@ class Model:
         self.opsets: dict[str, int] = {}
         self.external: list[TensorProto] = []  # what the file keeps in other files
         self.reserved: set[str] = set()
+        self.inferences = 0  # how often types were inferred
         self.has_shadows = False  # whether a body defines a name that an outer graph has, too
         self._counters: dict[str, int] = {}
 

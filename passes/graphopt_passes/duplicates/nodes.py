@@ -26,9 +26,22 @@ class NodeIndex:
 
     def __init__(self) -> None:
         self._nodes: dict[Hashable, dict[Graph, Node]] = {}
+        # the one node of an operator with these inputs: its attributes are looked at when there is another, then None
+        self._alone: dict[Hashable, Node | None] = {}
 
     def equal_to(self, node: Node, opset: int) -> Node | None:
         """A node that computes the same and whose graph `node`'s graph sees, not `node` itself; else notes `node`."""
+        reading = (node.op, _unordered(node), opset)
+        first = self._alone.setdefault(reading, node)
+        if first is node:
+            return None
+        if first is not None:
+            self._alone[reading] = None
+            if not first.is_erased:
+                self._note(first, opset)
+        return self._note(node, opset)
+
+    def _note(self, node: Node, opset: int) -> Node | None:
         computation = computation_of(node, opset)
         known = self._nodes.setdefault(computation, {})
         graph: Graph | None = node.owner
@@ -48,12 +61,16 @@ def computation_of(node: Node, opset: int) -> Hashable:
 
     The two inputs of commutative operators are compared as a set; with more than two, rounding depends on the order.
     """
-    inputs: Hashable = node.inputs
-    if node.op in _COMMUTATIVE and len(node.inputs) == 2:
-        inputs = tuple(sorted(node.inputs, key=id))
     attrs = dict(_defaults(node.op_type, node.domain, opset))
     attrs.update((name, _frozen(value)) for name, value in node.attrs.items())
-    return node.op, inputs, tuple(sorted(attrs.items())), len(node.outputs)
+    return node.op, _unordered(node), tuple(sorted(attrs.items())), len(node.outputs)
+
+
+def _unordered(node: Node) -> Hashable:
+    """The inputs, in an order of no meaning where the operator has none."""
+    if node.op in _COMMUTATIVE and len(node.inputs) == 2:
+        return tuple(sorted(node.inputs, key=id))
+    return node.inputs
 
 
 def _frozen(value: Any) -> Hashable:

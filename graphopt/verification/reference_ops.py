@@ -123,6 +123,29 @@ def _spread_products(X: Array, W: Array, group: int, full: list[int], steps: lis
     return out.reshape(batch, group * made, *full)
 
 
+class LRN(OpRun):
+    """Over all channels; onnx's own visits as many channels as there are batches."""
+
+    op_domain = ""
+
+    def _run(
+        self,
+        x: Array,
+        alpha: float | None = None,
+        beta: float | None = None,
+        bias: float | None = None,
+        size: int | None = None,
+    ) -> tuple[Array]:
+        assert alpha is not None
+        assert beta is not None
+        assert bias is not None
+        assert size is not None
+        before, after = (size - 1) // 2, size // 2  # floor and ceil of (size - 1) / 2
+        squares = np.pad(x * x, [(0, 0), (before, after), *[(0, 0)] * (x.ndim - 2)])
+        total = sum(squares[:, k : k + x.shape[1]] for k in range(size))
+        return (np.asarray(x / (bias + alpha / size * total) ** beta, x.dtype),)
+
+
 class RandomUniformLike(OpRun):
     """For tensors of any rank, and other numbers in each run; onnx's own fails on scalars and repeats itself."""
 
@@ -144,4 +167,4 @@ class RandomUniformLike(OpRun):
         return (np.asarray(self._rng.uniform(low, high, x.shape)).astype(kind),)
 
 
-PRECISE: list[type[OpRun]] = [BatchNormalization, ConvTranspose, Erf, RandomUniformLike]
+PRECISE: list[type[OpRun]] = [BatchNormalization, ConvTranspose, Erf, LRN, RandomUniformLike]

@@ -45,3 +45,18 @@ def test_pools_agree_with_the_runtime(
     expected = OnnxRuntime(Located(proto)).run({"x": x})["y"]
     got = Reference(Located(proto)).run({"x": x})["y"]
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1, 3, 5])
+def test_normalization_across_channels_agrees_with_the_runtime(size: int) -> None:
+    shape = [2, 7, 3, 3]
+    graph = helper.make_graph(
+        [helper.make_node("LRN", ["x"], ["y"], size=size, alpha=0.5, beta=0.6, bias=1.5)],
+        "g",
+        [helper.make_tensor_value_info("x", 1, shape)],
+        [helper.make_tensor_value_info("y", 1, shape)],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=9)
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    expected = OnnxRuntime(Located(proto)).run({"x": x})["y"]
+    np.testing.assert_allclose(Reference(Located(proto)).run({"x": x})["y"], expected, rtol=1e-5, atol=1e-6)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from onnx import ModelProto
 
+from graphopt.collector import few_collections
 from graphopt.cost import Setting
 from graphopt.engine import Source
 from graphopt.errors import PipelineError
@@ -112,7 +113,8 @@ def optimize(
         tuning = measure(opened, steps, options, tune, tune_progress)
         options = replace(options, verdicts=tuning.verdicts)
     first = FirstSize(options)
-    proved = Prover(opened, steps, options, proving or Proving(), [first, *instruments]).prove(mode_named(verify))
+    with few_collections():
+        proved = Prover(opened, steps, options, proving or Proving(), [first, *instruments]).prove(mode_named(verify))
     return Result(proved.run.model, lambda: build_report(name, first.size, proved, steps, options, tuning))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from graphopt.facts import Facts
@@ -41,9 +41,7 @@ def run_rules(rules: Sequence[Rule[Any]], facts: Facts, edit: Rewriter) -> str:
         queued.discard(node)
         if node.is_erased:
             continue
-        for rule in rules_at[node.op]:
-            if not _try(rule, node, facts, edit):
-                continue
+        if _rewrite_at(node, rules_at[node.op], facts, edit):
             for touched in edit.touched:
                 if touched not in queued and rules_at[touched.op] and not touched.is_erased:
                     queued.add(touched)
@@ -51,7 +49,6 @@ def run_rules(rules: Sequence[Rule[Any]], facts: Facts, edit: Rewriter) -> str:
             if not node.is_erased and node not in queued:
                 queued.add(node)
                 queue.appendleft(node)
-            break
         if edit.log.stopped_at_limit:
             return Stop.LIMIT
         if len(edit.log.applications) > bound:
@@ -78,13 +75,19 @@ class _Index(dict[str, "tuple[Rule[Any], ...]"]):
         return self._anywhere
 
 
-def _try(rule: Rule[Any], node: Node, facts: Facts, edit: Rewriter) -> bool:
-    """Whether `rule` was applied at `node`."""
-    found = rule.match(node, facts)
-    if isinstance(found, NoMatch):
-        if isinstance(found, Refused):
+def _rewrite_at(node: Node, rules: Sequence[Rule[Any]], facts: Facts, edit: Rewriter) -> bool:
+    """Whether one of `rules` was applied at `node`: the first that matches and is not refused."""
+    misses = edit.log.misses
+    for rule in rules:
+        found = rule.match(node, facts)
+        if type(found) is NoMatch:
+            misses[rule.name, found.reason] += 1
+        elif isinstance(found, Refused):
             edit.log.refuse(rule.name, found.reason, found.node)
-        else:
-            edit.log.misses[rule.name, found.reason] += 1
-        return False
-    return edit.apply(rule, node, lambda e: rule.rewrite(found, e)) is not None
+        elif edit.apply(rule, node, _rewriting(rule, found)) is not None:
+            return True
+    return False
+
+
+def _rewriting(rule: Rule[Any], found: Any) -> Callable[[Rewriter], None]:
+    return lambda edit: rule.rewrite(found, edit)

@@ -18,6 +18,7 @@ import onnx
 from onnx import ModelProto, TensorProto
 from onnx.external_data_helper import _get_all_tensors
 
+from graphopt.collector import few_collections
 from graphopt.data_file import Advance, DataFile
 from graphopt.errors import SaveError
 from graphopt.external import locate, printable
@@ -80,8 +81,8 @@ def save(
         raise SaveError("weights can stay where they are only when the output is in the input's folder; save it there.")
     if path.resolve() in files:
         raise SaveError(f"'{printable(str(path))}' holds weights of the input; name another file.")
-    content = _Content(model, bool(files))
-    with replacing(path) as temporary:
+    with few_collections(), replacing(path) as temporary:
+        content = _Content(model, bool(files))
         moved = content.tensors_to_move(keep_weights)
         if moved:
             data_path = _free_name(path, files)

@@ -13,10 +13,6 @@ from graphopt.cli.app import app
 from graphopt.cli.screen import errors
 from graphopt.errors import GraphoptError, VerificationError
 
-# A graph is hundreds of thousands of objects that stay: to look for unreachable ones every 700 takes a tenth of the
-# time.
-COLLECTED_OBJECTS = 70_000
-
 USER_ERROR, BUG, DIFFERENT, INTERRUPTED = 1, 2, 3, 130
 
 BUG_NOTE = (
@@ -28,7 +24,6 @@ BUG_NOTE = (
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits the process."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # to be asked to end is to be interrupted: clean up
-    gc.set_threshold(COLLECTED_OBJECTS)
     code = run(arguments)
     gc.freeze()  # the process ends: nothing is worth collecting any more
     sys.exit(code)

@@ -77,7 +77,7 @@ def neutral_operand(node: Node, facts: Facts, *, sign_of_zero_matters: bool) -> 
 def is_filled(tensor: Tensor | None, value: float | int | bool, facts: Facts) -> bool:
     """Whether a small constant has at least one element and all are `value`."""
     array = facts.value(tensor)
-    if array is None or array.size == 0 or array.dtype.kind in "OSU":
+    if array is None or array.size == 0 or array.dtype.kind in "OSU" or array.item(0) != value:
         return False
     return bool(np.all(array == np.asarray(value).astype(array.dtype)))
 

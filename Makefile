@@ -61,6 +61,7 @@ bench: $(PEERS)
 
 bench-scale: $(PEERS)
 	$(BIN)/python -m benchmarks.scale
+	$(BIN)/python -m benchmarks.large
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,10 +1,10 @@
-"""A model larger than memory: time and peak memory of graphopt, against copying the file.
+"""Models larger than memory: time and peak memory of graphopt, against copying the file, and of peers at small sizes.
 
-    python -m benchmarks.large [--gigabytes 12] [--tools graphopt] [--folder docs/benchmarks]
+    python -m benchmarks.large [--gigabytes 0.5 12] [--tools graphopt] [--folder docs/benchmarks]
 
 The model is a chain of 1x1 Convs with external data, about 2,000 nodes: every other Conv is followed by a
 BatchNormalization, which folds into its weight, so that half of the weights change; and once more with
-`keep_weights` and no pass that touches a weight. Writes large.json and large.md.
+`keep_weights` and no pass that touches a weight. Writes large.json, large.md and large.svg.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.plot import chart
 from benchmarks.process import STACK, Outcome, describe_machine, run_measured
 from benchmarks.tables import number, table
 from benchmarks.tool import TOOLS
@@ -34,6 +35,8 @@ CONVS = 2 * UNITS
 FLOAT_BYTES = 4
 GB = 10**9
 MIB = 1024 * 1024
+SIZES = (0.1, 0.5, 1, 4, 12)  # GB
+PEER_GIGABYTES = 1.0  # the peers hold the weights several times: beyond this they may take the machine down
 LIMIT = 3600.0  # seconds
 COPY, KEEP = "copy", "graphopt-keep"  # beside the tools: `cp`, and graphopt leaving every weight where it is
 
@@ -119,29 +122,49 @@ def command_of(tool: str, source: Path, result: Path) -> list[str]:
     return [sys.executable, "-m", "benchmarks.tool", tool, str(source), str(result)]
 
 
-def render(found: dict[str, Outcome], gigabytes: float, machine: str) -> str:
+def render(sizes: dict[float, dict[str, Outcome]], machine: str) -> str:
     """The page."""
-    base = found[COPY].seconds
     rows = [
-        [name, o.status, number(o.seconds, 1), number(o.seconds / base, 1), number(o.peak_bytes / MIB, 0)]
+        [
+            f"{gigabytes:g}",
+            name,
+            o.status,
+            number(o.seconds, 1),
+            number(o.seconds / found[COPY].seconds, 1),
+            number(o.peak_bytes / MIB, 0),
+        ]
+        for gigabytes, found in sizes.items()
         for name, o in found.items()
     ]
     parts = [
-        "# A model larger than memory",
-        f"Written by `python -m benchmarks.large`; do not edit. {machine}.",
-        f"{NODES:,} nodes, {gigabytes:g} GB of external data, half of it changed by folding BatchNormalization; with "
-        "graphopt-keep none of it\nis changed, and it stays in the input's file.",
-        table(["", "ended", "seconds", "times the copy", "peak MiB"], rows),
+        "# Models larger than memory",
+        f"Written by `make bench-scale`; do not edit. {machine}.",
+        f"{NODES:,} nodes with external data, half of it changed by folding BatchNormalization; with {KEEP} none of it "
+        f"is changed, and\nit stays in the input's file. Peers are run up to {PEER_GIGABYTES:g} GB.",
+        table(["GB of weights", "", "ended", "seconds", "times the copy", "peak MiB"], rows),
+        "![peak memory against weights](large.svg)",
     ]
     return "\n\n".join(parts) + "\n"
 
 
+def plot(sizes: dict[float, dict[str, Outcome]]) -> str:
+    """Peak memory against the size of the weights, a line a tool."""
+    names = dict.fromkeys(name for found in sizes.values() for name in found if name != COPY)
+    series = {
+        name: [(g, f[name].peak_bytes / MIB) for g, f in sizes.items() if name in f and f[name].status == "ok"]
+        for name in names
+    }
+    return chart("peak resident memory against weights", "GB of weights", "MiB", series)
+
+
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command's arguments."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.large", description="A model larger than memory.")
-    parser.add_argument("--gigabytes", type=float, default=12, help="size of the weights (default: %(default)s)")
-    parser.add_argument("--tools", nargs="+", choices=list(TOOLS), default=["graphopt"], help="default: graphopt")
-    parser.add_argument("--make", type=Path, metavar="FOLDER", help="only write the model to this folder")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.large", description="Models larger than memory.")
+    parser.add_argument(
+        "--gigabytes", nargs="+", type=float, default=list(SIZES), help="weights (default: %(default)s)"
+    )
+    parser.add_argument("--tools", nargs="+", choices=list(TOOLS), default=list(TOOLS), help="default: all")
+    parser.add_argument("--make", type=Path, metavar="FOLDER", help="only write the first model to this folder")
     parser.add_argument("--folder", type=Path, default=ROOT / "docs" / "benchmarks", help="where to write the page")
     return parser.parse_args(arguments)
 
@@ -150,15 +173,20 @@ def main() -> None:
     """Writes the model, or measures and writes the page."""
     wanted = parse()
     if wanted.make is not None:
-        write_model(wanted.make, wanted.gigabytes)
+        write_model(wanted.make, wanted.gigabytes[0])
         return
-    found = measure(wanted.gigabytes, wanted.tools)
+    sizes = {
+        gigabytes: measure(gigabytes, [t for t in wanted.tools if t == "graphopt" or gigabytes <= PEER_GIGABYTES])
+        for gigabytes in sorted(wanted.gigabytes)
+    }
     machine = describe_machine(STACK)
-    text = render(found, wanted.gigabytes, machine)
+    text = render(sizes, machine)
     wanted.folder.mkdir(parents=True, exist_ok=True)
-    figures = {"machine": machine, "gigabytes": wanted.gigabytes, **{name: asdict(o) for name, o in found.items()}}
-    (wanted.folder / "large.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    figures = {f"{gigabytes:g}": {name: asdict(o) for name, o in found.items()} for gigabytes, found in sizes.items()}
+    found = {"machine": machine, "gigabytes": figures}
+    (wanted.folder / "large.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     (wanted.folder / "large.md").write_text(text, encoding="utf-8")
+    (wanted.folder / "large.svg").write_text(plot(sizes), encoding="utf-8")
     print(text)
 
 

@@ -90,14 +90,30 @@ def count(result: Path) -> int | None:
     return int(json.loads(judged.output)["nodes"]) if judged.status == "ok" else None
 
 
+def read_points(path: Path) -> list[Point]:
+    """The figures of an earlier run, none where there was no run."""
+    if not path.exists():
+        return []
+    return [Point(**each) for each in json.loads(path.read_text(encoding="utf-8"))["points"]]
+
+
+def joined(old: Sequence[Point], new: Sequence[Point]) -> list[Point]:
+    """Both, in the order of the families and sizes; a new figure replaces an old one."""
+    found = {(each.family, each.size, each.tool): each for each in (*old, *new)}
+    return sorted(
+        found.values(), key=lambda each: (FAMILIES.index(each.family), each.size, list(TOOLS).index(each.tool))
+    )
+
+
 def render(points: Sequence[Point], machine: str, repeats: int, limit: float) -> str:
     """The page: a table of time, memory and nodes for each family, and its plot."""
     parts = [
         "# Time and memory against size",
         f"Written by `make bench-scale`; do not edit. {machine}.",
-        "Each cell: seconds of the whole process / peak resident memory in MiB / nodes left; the least of "
-        f"{repeats}.\nImports, load and save are included, output checks are off, the limit is {limit:.0f} s. "
-        "A tool that fails at one size\nis not tried at larger ones.",
+        "Each cell: processor seconds of the whole process / peak resident memory in MiB / nodes left; the least of "
+        f"{repeats}.\nImports, load and save are included, output checks are off, each tool has one thread and "
+        f"{limit:.0f} s by the clock. A tool that\nfails at one size is not tried at larger ones. Processor time is "
+        "what the clock shows on an idle machine; other work\non the machine does not add to it.",
     ]
     for family in dict.fromkeys(each.family for each in points):
         parts += [f"## {family}", family_table([each for each in points if each.family == family])]
@@ -127,18 +143,17 @@ def cell(found: Point | None) -> str:
         return "-"
     if found.status != "ok":
         return found.status
-    return (
-        f"{number(found.seconds)} / {found.peak_bytes / MIB:,.0f} / {found.nodes if found.nodes is not None else '?'}"
-    )
+    nodes = found.nodes if found.nodes is not None else "?"
+    return f"{number(found.cpu_seconds)} / {found.peak_bytes / MIB:,.0f} / {nodes}"
 
 
 def plot(family: str, points: Sequence[Point]) -> str:
-    """Seconds against nodes, a line a tool."""
+    """Processor seconds against nodes, a line a tool."""
     series = {
-        tool: [(float(each.size), each.seconds) for each in points if each.tool == tool and each.status == "ok"]
+        tool: [(float(each.size), each.cpu_seconds) for each in points if each.tool == tool and each.status == "ok"]
         for tool in dict.fromkeys(each.tool for each in points)
     }
-    return chart(f"{family}: seconds of the whole process", "nodes", "seconds", series)
+    return chart(f"{family}: processor seconds of the whole process", "nodes", "seconds", series)
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -150,6 +165,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=1, help="runs of each, the least counts (default: 1)")
     parser.add_argument("--limit", type=float, default=300, help="seconds for one run (default: 300)")
     parser.add_argument("--folder", type=Path, default=ROOT / "docs" / "benchmarks", help="where to write")
+    parser.add_argument("--add", action="store_true", help="keep the figures in the folder that are not measured anew")
     wanted = parser.parse_args(arguments)
     if unknown := set(wanted.families) - set(FAMILIES):
         parser.error(f"no such family: {', '.join(sorted(unknown))}")
@@ -162,6 +178,8 @@ def main() -> None:
     points: list[Point] = []
     for family in wanted.families or FAMILIES:
         points += measure_family(family, wanted.sizes, wanted.tools, wanted.repeats, wanted.limit)
+    if wanted.add:
+        points = joined(read_points(wanted.folder / "scale.json"), points)
     machine = describe_machine([*STACK, *(peer for peer in PEERS if peer not in STACK)])
     text = render(points, machine, wanted.repeats, wanted.limit)
     wanted.folder.mkdir(parents=True, exist_ok=True)

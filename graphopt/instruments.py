@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-import onnx
-
-from graphopt.graph import Graph, Model, Node, export_model
+from graphopt.graph import Graph, Model, Node
+from graphopt.save import save
 
 if TYPE_CHECKING:
     from graphopt.change import Application
@@ -73,7 +72,7 @@ class Dumper:
         """Writes the model when the pass changed it."""
         if record.applications:
             name = record.text.partition("{")[0]
-            onnx.save(export_model(model), self.folder / f"{record.number:02d}-{name}.onnx")
+            save(model, self.folder / f"{record.number:02d}-{name}.onnx")
 
 
 class StructureError(AssertionError):

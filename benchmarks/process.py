@@ -45,7 +45,7 @@ def run_measured(command: Sequence[str], limit: float) -> Outcome:
             stdout=output,
             stderr=errors,
             start_new_session=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env=environment(),
         )
         late = False
         while True:
@@ -62,6 +62,12 @@ def run_measured(command: Sequence[str], limit: float) -> Outcome:
         problem = "" if status == "ok" else f"exit {code}: {_last_line(_read(errors))}"
         cpu = usage.ru_utime + usage.ru_stime
         return Outcome(status, seconds, cpu, usage.ru_maxrss * KIB, _read(output), problem)
+
+
+def environment() -> dict[str, str]:
+    """One thread a pool, and compiled modules kept: the tools that pip installed have theirs compiled already."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "OMP_NUM_THREADS": "1"}
 
 
 def _read(file: IO[bytes]) -> str:

@@ -20,7 +20,6 @@ from onnx import (
     TypeProto,
     defs,
     helper,
-    shape_inference,
 )
 
 from graphopt.graph import (
@@ -39,6 +38,7 @@ from graphopt.graph import (
 )
 from graphopt.graph.exporter import as_dim, inline_initializer
 from graphopt.loop_claims import MADE_UP, unproven_claims, withdraw
+from graphopt.pieces import infer
 
 # A constant up to this many bytes goes into the skeleton: it may be a shape, an axis, a pad.
 SKELETON_BYTES = 1 << 10
@@ -110,9 +110,7 @@ def infer_types(model: Model, proto: ModelProto | None = None, proven: Mapping[T
     _claim(proto.graph, proven or {})
     while True:
         try:
-            inferred = shape_inference.infer_shapes(
-                proto, check_type=False, strict_mode=False, data_prop=_propagates(model)
-            )
+            inferred = infer(proto, len(model.graph.holders), strict=False, data_prop=_propagates(model))
         except Exception:  # onnx raises what its C++ threw: no types is a correct answer
             return
         _note_graph(inferred.graph, model.graph, next(_RUNS))

@@ -17,6 +17,7 @@ from graphopt.external import locate, printable
 from graphopt.files import check_place, replacing, write_atomically
 from graphopt.graph import Model, ProtoConstant, bits_of
 from graphopt.inference import skeleton
+from graphopt.pieces import infer
 from graphopt.save import save, to_proto
 
 __all__ = [
@@ -105,7 +106,9 @@ def check(proto: ModelProto) -> None:
 def strict_problem(model: Model) -> str | None:
     """What onnx's strict check, shape inference included, says against the model; None when it is sound."""
     try:
-        onnx.checker.check_model(skeleton(model), full_check=True)
+        proto = skeleton(model)
+        onnx.checker.check_model(proto)
+        infer(proto, len(model.graph.holders), strict=True, data_prop=False)
     except Exception as error:  # checker.ValidationError, InferenceError, and plain errors of the C++ side
         return f"the result is not valid ONNX: {first_sentence(error)}"
     return None

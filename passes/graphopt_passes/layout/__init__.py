@@ -23,7 +23,12 @@ from graphopt_passes.layout.growing import (
 from graphopt_passes.layout.joins import SinkTransposeBelowConcat, SinkTransposeBelowSplit
 from graphopt_passes.layout.matmuls import SinkTransposeBelowMatMul, TransposeOfGemm
 from graphopt_passes.layout.pads import ComposePads
-from graphopt_passes.layout.picks import GatherOfOneThenSqueeze, GatherOfOneThenUnsqueeze, SliceOfOneToGather
+from graphopt_passes.layout.picks import (
+    GatherOfAllToReshape,
+    GatherOfOneThenSqueeze,
+    GatherOfOneThenUnsqueeze,
+    SliceOfOneToGather,
+)
 from graphopt_passes.layout.quantization import DropRequantization
 from graphopt_passes.layout.reductions import ReduceThenReshape, ReductionOfOnesToSqueeze
 from graphopt_passes.layout.reshapes import ComposeReshapes, ComposeUnsqueezes
@@ -31,6 +36,7 @@ from graphopt_passes.layout.scales import ComposeConstantTerms, ProductWithRecip
 from graphopt_passes.layout.sinking import SinkTransposeBelowPointwise
 from graphopt_passes.layout.slices import ComposeGathers, ComposeSlices
 from graphopt_passes.layout.transposes import ComposeTransposes, TransposeOfOnesToReshape
+from graphopt_passes.layout.uniform import ShrinkUniformOperand
 
 MOVES = (
     ComposeTransposes(),
@@ -54,6 +60,7 @@ CHAINS = (
     SliceOfOneToGather(),
     GatherOfOneThenSqueeze(),
     GatherOfOneThenUnsqueeze(),
+    GatherOfAllToReshape(),
     ComposeReshapes(),
     ComposeUnsqueezes(),
     SinkReshapeBelowPointwise(),
@@ -67,6 +74,7 @@ CHAINS = (
     ComposeGathers(),
     ComposePads(),
     DropExpandBeforeBroadcast(),
+    ShrinkUniformOperand(),
 )
 
 

@@ -1,4 +1,4 @@
-"""One element of an axis, taken in two steps."""
+"""Gathers of one element of an axis, taken in two steps, and of all of them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from graphopt.graph import Node, Tensor
 from graphopt.rewrite import Rewriter
 from graphopt.rule import NoMatch, Rule
 from graphopt_passes.common.arguments import ANY_END, AxisSlice, axis_slices, ints_argument
+from graphopt_passes.common.shapes import reshape_target
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,40 @@ class GatherOfOneThenUnsqueeze(_ToGather):
 
     def match(self, node: Node, facts: Facts) -> Pick | NoMatch:
         return _repicked(node, (), (1,), facts)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """`node` gives the elements of `source` in the same order, in a shape for which Reshape is told `target`."""
+
+    node: Node
+    source: Tensor
+    target: tuple[int, ...]
+
+
+class GatherOfAllToReshape(Rule[Whole]):
+    """Gather(x, i, axis a) = Reshape(x, s) where i, of any shape, is 0, 1, ..., d − 1 and d is x's dimension a.
+
+    s is the Gather's shape, known as a constant. Exporters take position ids through such a Gather. Indices in one
+    list are left to `DropFullGather`. Opset 5 on. Exact.
+    """
+
+    roots = ("Gather",)
+
+    def match(self, node: Node, facts: Facts) -> Whole | NoMatch:
+        source, indices = node.input(0), facts.ints(node.input(1))
+        if source is None or source.shape is None or indices is None or facts.rank(node.input(1)) == 1:
+            return NoMatch("its indices are no known table", node)
+        axis = _from_front(node.int_attr("axis", 0), len(source.shape))
+        dim = source.shape[axis] if axis is not None and axis < len(source.shape) else None
+        if not isinstance(dim, int) or tuple(i + dim if i < 0 else i for i in indices) != tuple(range(dim)):
+            return NoMatch("it does not take every element once and in order", node)
+        target = reshape_target(source.shape, node.result.shape) if facts.opset(node) >= 5 else None
+        return NoMatch("its shape is not known", node) if target is None else Whole(node, source, target)
+
+    def rewrite(self, found: Whole, edit: Rewriter) -> None:
+        shape = edit.constant(np.asarray(found.target, np.int64), f"{found.node.label}.shape")
+        edit.replace(found.node, edit.node("Reshape", [found.source, shape], name=found.node.name))
 
 
 def _repicked(node: Node, before: tuple[int, ...], after: tuple[int, ...], facts: Facts) -> Pick | NoMatch:

@@ -12,6 +12,7 @@ from graphopt_passes.concats.dead_channels import DropDeadChannels
 from graphopt_passes.concats.flatten import DropEmptyParts, FlattenConcats, FlattenSharedConcats
 from graphopt_passes.concats.focus import FocusToSpaceToDepth, FoldFocusIntoConv
 from graphopt_passes.concats.grouped import GroupConvs, GroupDistantConvs
+from graphopt_passes.concats.heads import SinkSplitBelowHeads
 from graphopt_passes.concats.hoisting import HoistAboveConcat
 from graphopt_passes.concats.part_of_concat import GatherConcatInput, SliceConcatInput
 from graphopt_passes.concats.permuted import PermutedPartsToGather
@@ -52,6 +53,7 @@ class ElideConcats(Pass):
         PermutedPartsToGather(),
         RepeatedPartsToTile(),
         SlicesToSplit(),
+        SinkSplitBelowHeads(),
     )
 
 

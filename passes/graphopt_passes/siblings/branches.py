@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor
 from graphopt.rewrite import Rewriter
+from graphopt_passes.common.cutting import divide
 from graphopt_passes.siblings.channels import Assemble, Axis
 from graphopt_passes.siblings.followers import Follower, follower, join_followers
-from graphopt_passes.siblings.splits import split
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def hand_out(pieces: Sequence[Piece], last: Node, axis: Axis, edit: Rewriter) ->
     if len(pieces) == 1:
         replace_pieces(pieces, last, edit)
     else:
-        replace_pieces(pieces, split(last.result, [p.width for p in pieces], axis.index, edit), edit)
+        replace_pieces(pieces, divide(last.result, [p.width for p in pieces], axis.index, edit), edit)
 
 
 def replace_pieces(pieces: Sequence[Piece], maker: Node, edit: Rewriter) -> None:

@@ -16,12 +16,12 @@ from graphopt.facts import Facts
 from graphopt.graph import Array, Node, Tensor
 from graphopt.rewrite import Rewriter
 from graphopt.rule import NoMatch, Refused
+from graphopt_passes.common.cutting import divide
 from graphopt_passes.siblings.branches import Piece, follow
 from graphopt_passes.siblings.channels import Assemble
 from graphopt_passes.siblings.conv_form import conv_bias, conv_form
 from graphopt_passes.siblings.convs import ConvRule, known_weights, output_dtype
 from graphopt_passes.siblings.rule import Siblings
-from graphopt_passes.siblings.splits import split
 from graphopt_passes.siblings.weights import join_biases, join_weights
 
 
@@ -86,7 +86,7 @@ class MergeGroupedSiblingConvs(ConvRule):
         shares = [b.width // groups for b in found.branches]
         shape = (0, groups, sum(shares), math.prod(positions))
         grouped = edit.node("Reshape", [last.result, _shape(shape, edit)])
-        parts = split(grouped.result, shares, 2, edit)
+        parts = divide(grouped.result, shares, 2, edit)
         for branch, part in zip(found.branches, parts.outputs, strict=True):
             edit.replace(branch.last, edit.node("Reshape", [part, _shape((0, branch.width, *positions), edit)]))
 

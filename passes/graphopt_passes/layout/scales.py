@@ -11,10 +11,10 @@ from ml_dtypes import finfo
 from graphopt.facts import Facts
 from graphopt.graph import Array, Node, Tensor
 from graphopt.rewrite import Rewriter
-from graphopt.rule import Exactness, NoMatch, Refused, Rule
-from graphopt_passes.common.gelu import halves_gelu
+from graphopt.rule import Exactness, NoMatch, Rule
 from graphopt_passes.common.pointwise import is_pointwise
 from graphopt_passes.common.shapes import broadcasts_into
+from graphopt_passes.common.whole_blocks import ends_block
 
 _INVERSE = {"Sub": "Add", "Div": "Mul"}
 
@@ -59,8 +59,8 @@ class ComposeConstantTerms(Rule[TermTwice]):
         first = term_of(inner, facts) if inner is not None else None
         if first is None or second is None or first.op != second.op:
             return NoMatch("no constant is added or multiplied twice", node)
-        if inner is not None and halves_gelu(inner, facts):
-            return Refused("it is the last factor of a GELU, which runtimes fuse as a whole", inner)
+        if inner is not None and (reason := ends_block(inner, facts)):
+            return reason
         value = _combined(first, second)
         if value is None:
             return NoMatch("the two constants do not make one", node)

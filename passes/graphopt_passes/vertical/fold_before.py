@@ -9,7 +9,7 @@ from graphopt.graph import Array, Node
 from graphopt.rewrite import Rewriter
 from graphopt.rule import Exactness, NoMatch, Refused, Rule
 from graphopt_passes.common.folding import Folded, copies_much, exact_values, finite_vector, fold
-from graphopt_passes.common.gelu import halves_gelu
+from graphopt_passes.common.whole_blocks import ends_block
 from graphopt_passes.vertical.affine import AFFINE_OPS, NORM_OPS, Affine, Channels, affine_at
 from graphopt_passes.vertical.fold_after import fold_bias, scale_bounds
 from graphopt_passes.vertical.geometry import is_pointwise, may_pad
@@ -39,32 +39,51 @@ class _FoldAffineBefore(Rule[AffineThenLinear]):
         affine = affine_at(before, input_channels(linear, facts), facts)
         if isinstance(affine, NoMatch):
             return affine
-        if not keeps_shape(affine, facts):
-            return NoMatch("the constant may enlarge the data", before)
-        problem = shift_problem(affine, linear)
+        problem = enters(affine, linear, facts)
         if problem is not None:
             return problem
-        if halves_gelu(before, facts):
-            return Refused("it is the last factor of a GELU, which runtimes fuse as a whole", before)
-        if affine.has_scale and copies_much(linear.weight):
-            return Refused("its weight is shared with other nodes and would be stored twice", node)
+        if whole := ends_block(before, facts):
+            return whole
         return AffineThenLinear(affine, linear)
 
     def rewrite(self, found: AffineThenLinear, edit: Rewriter) -> None:
-        linear, affine = found.linear, found.affine
-        scale, shift = affine.vectors()
-        finite_vector(scale, f"the scale of '{affine.node.label}'")
-        weight, bias, source = linear.weight, linear.bias, linear.weights
-        if affine.has_scale:
-            folded = Folded(source.dtype, source.shape, lambda: _scaled(linear, scale))
-            weight = edit.constant(
-                fold(folded, channel_axis=linear.weight_axis, bounds=scale_bounds(linear, scale)), weight.name
-            )
-        if affine.has_shift:
-            finite_vector(shift, f"the shift of '{affine.node.label}'")
-            values = linear.bias_values() + linear.response(exact_values(source), shift)
-            bias = edit.constant(fold_bias(linear, values), bias.name if bias is not None else f"{weight.name}.bias")
-        edit.replace(linear.last, linear.rebuild(edit, affine.data, weight, bias))
+        take_in(found.affine, found.linear, edit)
+
+
+def take_in(affine: Affine, linear: Linear, edit: Rewriter) -> None:
+    """Puts W·(s·x + t) + b as one linear operator of x in the place of `linear`. Raises RewriteRefusedError."""
+    scale, shift = affine.vectors()
+    weight, bias = linear.weight, linear.bias
+    if affine.has_scale:
+        weight = edit.constant(scaled_inputs(linear, scale, affine.node.label), weight.name)
+    if affine.has_shift:
+        finite_vector(shift, f"the shift of '{affine.node.label}'")
+        values = linear.bias_values() + linear.response(exact_values(linear.weights), shift)
+        bias = edit.constant(fold_bias(linear, values), bias.name if bias is not None else f"{weight.name}.bias")
+    edit.replace(linear.last, linear.rebuild(edit, affine.data, weight, bias))
+
+
+def scaled_inputs(linear: Linear, scale: Array, label: str) -> Folded:
+    """The weight whose input channel c is multiplied by scale[c]; `label` names who scales.
+
+    Raises RewriteRefusedError when its type cannot hold it.
+    """
+    finite_vector(scale, f"the scale of '{label}'")
+    source = linear.weights
+    folded = Folded(source.dtype, source.shape, lambda: linear.scale_inputs(exact_values(source), scale))
+    return fold(folded, channel_axis=linear.weight_axis, bounds=scale_bounds(linear, scale))
+
+
+def enters(affine: Affine, linear: Linear, facts: Facts) -> NoMatch | None:
+    """Why the affine operator before `linear` cannot move into its weight and bias; None when it can."""
+    if not keeps_shape(affine, facts):
+        return NoMatch("the constant may enlarge the data", affine.node)
+    problem = shift_problem(affine, linear)
+    if problem is not None:
+        return problem
+    if affine.has_scale and copies_much(linear.weight):
+        return Refused("its weight is shared with other nodes and would be stored twice", linear.node)
+    return None
 
 
 def input_channels(linear: Linear, facts: Facts) -> Channels:
@@ -99,10 +118,6 @@ def shift_problem(affine: Affine, linear: Linear) -> NoMatch | None:
     elif linear.node.op == "MatMul" and len(linear.weights.shape) != 2:
         return NoMatch("the weight has batch dimensions", linear.node)
     return None
-
-
-def _scaled(linear: Linear, scale: Array) -> Array:
-    return linear.scale_inputs(exact_values(linear.weights), scale)
 
 
 class FoldAffineBeforeConv(_FoldAffineBefore):

@@ -1,4 +1,4 @@
-"""The last factor of a GELU stays where runtimes look for it."""
+"""What ends a block that ONNX Runtime fuses as a whole stays where it looks for it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ from tests.support.rewrites import check_rewrite, check_untouched
 
 WEIGHTS = {
     "w": np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32),
+    "scale": np.array([1, 2, 3, 4], np.float32),
     "root": np.float32(1.4142135),
     "one": np.float32(1),
+    "two": np.float32(2),
     "half": np.float32(0.5),
+    "epsilon": np.float32(1e-5),
 }
+RMS = "p = Pow(x, two) m = ReduceMean<axes = [-1], keepdims = 1>(p) e = Add(m, epsilon) r = Sqrt(e) n = Div(x, r)"
 
 
 @pytest.mark.parametrize("curve", ["Erf", "Tanh"])
@@ -30,6 +34,14 @@ def test_a_gelu_keeps_its_half(curve: str, order: str) -> None:
     )
 
 
-def test_any_other_factor_moves() -> None:
+@pytest.mark.parametrize("order", ["n, scale", "scale, n"])
+def test_an_rms_normalization_keeps_its_scale(order: str) -> None:
+    before = model(f"g (float[2,4] x) => (float[2,3] y) {{ {RMS} h = Mul({order}) y = MatMul(h, w) }}", WEIGHTS)
+    check_untouched(FoldAffineBeforeMatmul(), before, because="RMSNormalization", target=Target.ONNXRUNTIME)
+    check_rewrite(FoldAffineBeforeMatmul(), before, ["Add", "Div", "MatMul", "Pow", "ReduceMean", "Sqrt"])
+
+
+@pytest.mark.parametrize("target", [Target.TENSORRT, Target.ONNXRUNTIME])
+def test_any_other_factor_moves(target: Target) -> None:
     text = "g (float[2,4] x) => (float[2,3] y) { p = Mul(x, x) h = Mul(p, half) y = MatMul(h, w) }"
-    check_rewrite(FoldAffineBeforeMatmul(), model(text, WEIGHTS), ["MatMul", "Mul"])
+    check_rewrite(FoldAffineBeforeMatmul(), model(text, WEIGHTS), ["MatMul", "Mul"], target=target)

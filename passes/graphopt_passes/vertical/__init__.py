@@ -9,6 +9,7 @@ from graphopt.pipeline import Pass
 from graphopt_passes.vertical.branches import EnlargeParallelConvs, MergeParallelConvs
 from graphopt_passes.vertical.compose import ComposeConvs, ComposeProducts
 from graphopt_passes.vertical.dequantized import FoldAffineIntoDequantizedConv
+from graphopt_passes.vertical.fold_across_shift import FoldScaleAcrossShift
 from graphopt_passes.vertical.fold_after import (
     FoldBatchNormIntoConv,
     FoldBatchNormIntoMatmul,
@@ -18,6 +19,7 @@ from graphopt_passes.vertical.fold_after import (
     FoldShiftIntoMatmul,
 )
 from graphopt_passes.vertical.fold_before import FoldAffineBeforeConv, FoldAffineBeforeMatmul
+from graphopt_passes.vertical.fold_into_readers import FoldAffineIntoReaders
 from graphopt_passes.vertical.gemm import FoldTransposeIntoGemm, FoldTransposeIntoMatmul, MatmulAddToGemm
 from graphopt_passes.vertical.pads import (
     FoldPadIntoAveragePool,
@@ -50,6 +52,8 @@ class FuseVertical(Pass):
         FoldAffineIntoDequantizedConv(),
         FoldAffineBeforeConv(),
         FoldAffineBeforeMatmul(),
+        FoldAffineIntoReaders(),
+        FoldScaleAcrossShift(),
         FoldTransposeIntoGemm(),
         FoldTransposeIntoMatmul(),
         MatmulAddToGemm(),

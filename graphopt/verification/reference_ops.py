@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import erf
+from math import erf, pi, sqrt
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,20 @@ class Erf(OpRun):
     def _run(self, x: Array) -> tuple[Array]:
         result: Array = _erf(x).astype(x.dtype) if x.size else x
         return (result,)
+
+
+class Gelu(OpRun):
+    """Both forms in float64; onnx's own evaluates the operator's function, with its own Erf and float32 constants."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, approximate: str | None = None) -> tuple[Array]:
+        wide = np.asarray(x, np.float64)
+        if approximate == "tanh":
+            bell = np.tanh(sqrt(2 / pi) * (wide + 0.044715 * wide**3))
+        else:
+            bell = _erf(wide * sqrt(0.5)) if wide.size else wide
+        return ((0.5 * wide * (1 + bell)).astype(x.dtype),)
 
 
 class BatchNormalization(OpRun):
@@ -167,4 +181,4 @@ class RandomUniformLike(OpRun):
         return (np.asarray(self._rng.uniform(low, high, x.shape)).astype(kind),)
 
 
-PRECISE: list[type[OpRun]] = [BatchNormalization, ConvTranspose, Erf, LRN, RandomUniformLike]
+PRECISE: list[type[OpRun]] = [BatchNormalization, ConvTranspose, Erf, Gelu, LRN, RandomUniformLike]

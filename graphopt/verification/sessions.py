@@ -215,11 +215,12 @@ class Reference:
     def __init__(self, model: Located) -> None:
         from onnx.reference import ReferenceEvaluator
 
+        from graphopt.verification.reference_axes import ALONG_AXES
         from graphopt.verification.reference_ops import PRECISE
         from graphopt.verification.reference_pools import POOLS
 
         try:
-            self._evaluator = ReferenceEvaluator(source.loaded(model), new_ops=[*PRECISE, *POOLS])
+            self._evaluator = ReferenceEvaluator(source.loaded(model), new_ops=[*PRECISE, *POOLS, *ALONG_AXES])
         except Exception as error:  # it raises whatever the operator's class does
             raise Rejected(first_line(error), unimplemented=True) from error
         self._outputs = [output.name for output in model.proto.graph.output]

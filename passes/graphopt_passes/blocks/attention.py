@@ -64,9 +64,9 @@ class RecognizeAttention(Rule[AttentionCore]):
 
     def match(self, node: Node, facts: Facts) -> AttentionCore | NoMatch:
         softmax = inner(node.input(0), facts, "Softmax")
-        if softmax is None or not _is_last_axis(softmax, facts):
+        if softmax is None or not is_last_axis(softmax, facts):
             return NoMatch("its left operand is no Softmax over the last axis", node)
-        scores = _scores(softmax.input(0), facts)
+        scores = scores_of(softmax.input(0), facts)
         v = node.input(1)
         if scores is None or v is None:
             return NoMatch("the Softmax is not of a scaled and masked product with a transpose", softmax)
@@ -100,13 +100,14 @@ class RecognizeAttention(Rule[AttentionCore]):
         edit.replace(found.last, attention)
 
 
-def _is_last_axis(softmax: Node, facts: Facts) -> bool:
+def is_last_axis(softmax: Node, facts: Facts) -> bool:
+    """Whether a Softmax of rank 4 works along its last axis alone."""
     rank = facts.rank(softmax.input(0))
     axis = softmax.int_attr("axis", -1 if facts.opset(softmax) >= 13 else 1)
     return rank == 4 and axis in (-1, 3)
 
 
-def _scores(tensor: Tensor | None, facts: Facts) -> Scores | None:
+def scores_of(tensor: Tensor | None, facts: Facts) -> Scores | None:
     """The scores as scale · q·kᵀ and what masks them."""
     masks: list[Tensor] = []
     allowed: Tensor | None = None

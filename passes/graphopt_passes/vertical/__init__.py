@@ -29,6 +29,7 @@ from graphopt_passes.vertical.pads import (
     MakePadsExplicit,
 )
 from graphopt_passes.vertical.parts import JoinScaledChannels
+from graphopt_passes.vertical.sums import MergeParallelConvTransposes, MergeParallelProducts
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,11 @@ class FuseVertical(Pass):
         FoldScaleAcrossShift(),
         FoldTransposeIntoGemm(),
         FoldTransposeIntoMatmul(),
+        MergeParallelProducts(),
         MatmulAddToGemm(),
         MergeParallelConvs(),
         EnlargeParallelConvs(),
+        MergeParallelConvTransposes(),
         ComposeConvs(),
         ComposeProducts(),
     )

@@ -62,7 +62,7 @@ class _MergeParallel(Rule[ParallelConvs]):
             return NoMatch("it is part of a larger sum", node)
         if facts.opset(node) < 7:
             return NoMatch("before opset 7 a sum broadcasts in its own way", node)
-        terms = _terms(node, facts)
+        terms = sum_terms(node, facts)
         convs = [(t, c) for t in terms if (c := _conv(t, facts)) is not None]
         for _, conv in convs:
             found = _group(node, conv, terms, facts)
@@ -145,7 +145,7 @@ class EnlargeParallelConvs(_MergeParallel):
         return found
 
 
-def _terms(node: Node, facts: Facts) -> list[Tensor]:
+def sum_terms(node: Node, facts: Facts) -> list[Tensor]:
     """The terms of the sum, through Adds that nothing else reads, at most `MOST_TERMS` of them."""
     terms: list[Tensor] = []
     stack = [t for t in reversed(node.inputs) if t is not None]

@@ -80,7 +80,8 @@ def test_leaves_alone(why: str, text: str, because: str) -> None:
     if "big" in text:
         text = f"p = Pad(x, pads) {text.replace('Conv(k, big)', 'Conv<pads=[16,16,16,16]>(k, big)')}"
     weights = {**WEIGHTS, "pads": np.array([0, 0, 16, 16, 0, 0, 16, 16])}
-    full = f"g (float[2,4,8,8] x, float[2,1,8,8] thin, float[6,4,8,8] wide) => (float[A,B,C,D] y, float[E,F,G,H] z) {{ {text} }}"
+    inputs = "float[2,4,8,8] x, float[2,1,8,8] thin, float[6,4,8,8] wide"
+    full = f"g ({inputs}) => (float[A,B,C,D] y, float[E,F,G,H] z) {{ {text} }}"
     proto = model(full, used(weights, full))
     check_untouched(RULE, proto, because)
 

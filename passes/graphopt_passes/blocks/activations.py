@@ -6,12 +6,17 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from onnx import TensorProto
+
 from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor
 from graphopt.rewrite import Rewriter
 from graphopt.rule import Exactness, NoMatch, Refused, Rule
 from graphopt_passes.blocks.terms import clip_at, close, inner, polynomial, product_at, splits, with_scalar
 from graphopt_passes.common.folding import FLOATS
+
+# ONNX Runtime has Mul, Max, Clip and Tanh of doubles, and no Gelu, HardSigmoid, HardSwish, LeakyRelu, Mish or PRelu.
+FEW_FOR_DOUBLES = "its data is of doubles, for which the runtime lacks the operator, or its numbers are of float32"
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,7 @@ class _Recognize(Rule[Activation]):
     """A composite activation becomes one operator."""
 
     exactness = Exactness.REASSOCIATES
+    for_doubles = False  # attributes, and the constants of operators that are functions, are of float32
     operator: tuple[str, int, str]  # its name, the opset that brought it, how it is written without
 
     def find(self, node: Node, facts: Facts) -> Activation | None:
@@ -47,6 +53,8 @@ class _Recognize(Rule[Activation]):
             return NoMatch(f"it does not compute {self.operator[0]}", node)
         if found.x.dtype not in FLOATS:
             return NoMatch("its data is not known to be of floats", node)
+        if found.x.dtype == TensorProto.DOUBLE and not self.for_doubles:
+            return Refused(FEW_FOR_DOUBLES, node)
         return needs_opset(node, facts, *self.operator) or found
 
     def rewrite(self, found: Activation, edit: Rewriter) -> None:
@@ -257,6 +265,7 @@ class RecognizeLogSoftmax(_Recognize):
 
     roots = ("Log",)
     operator = ("LogSoftmax", 1, "log(softmax(x))")
+    for_doubles = True
 
     def find(self, node: Node, facts: Facts) -> Activation | None:
         softmax = inner(node.input(0), facts, "Softmax")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from onnx import TensorProto
+
 from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor
 from graphopt.rewrite import Rewriter
-from graphopt.rule import Exactness, NoMatch, Rule
-from graphopt_passes.blocks.activations import Activation, _Recognize
+from graphopt.rule import Exactness, NoMatch, Refused, Rule
+from graphopt_passes.blocks.activations import FEW_FOR_DOUBLES, Activation, _Recognize
 from graphopt_passes.blocks.terms import clip_at, inner, polynomial, product_at
 from graphopt_passes.common.folding import FLOATS, Folded, exact_values, fold
 from graphopt_passes.common.shapes import broadcasts_into
@@ -69,6 +71,8 @@ class RecognizePRelu(Rule[TwoSlopes]):
             coefficient, slope = found
             if slope is not None and not broadcasts_into(slope.shape, x.shape):
                 return NoMatch("the slope does not surely broadcast to the data", node)
+            if x.dtype == TensorProto.DOUBLE:
+                return Refused(FEW_FOR_DOUBLES, node)
             return TwoSlopes(node, x, -coefficient if node.op == "Sub" else coefficient, slope)
         return NoMatch("it is no sum of a Relu and a multiple of the negative part", node)
 

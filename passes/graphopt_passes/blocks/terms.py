@@ -28,7 +28,7 @@ def close(value: float, expected: float, tensor: Tensor) -> bool:
     """Whether a constant beside `tensor` is `expected`, up to the rounding of the tensor's type."""
     if tensor.dtype not in FLOATS:
         return False
-    eps = max(float(finfo(numpy_dtype(tensor.dtype)).eps), 1.2e-7)  # type: ignore[no-untyped-call]
+    eps = float(finfo(numpy_dtype(tensor.dtype)).eps)  # type: ignore[no-untyped-call]
     return abs(value - expected) <= 4 * eps * max(abs(expected), 1e-6)
 
 

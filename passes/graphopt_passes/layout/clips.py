@@ -10,6 +10,7 @@ from graphopt.facts import Facts
 from graphopt.graph import Array, Node, Tensor, numpy_dtype
 from graphopt.rewrite import Rewriter
 from graphopt.rule import Exactness, NoMatch, Rule
+from graphopt_passes.common.folding import in_attribute
 from graphopt_passes.common.shapes import broadcasts_into
 
 Bound = float | int | None
@@ -71,6 +72,9 @@ class ComposeClips(Rule[Clipped]):
         op = node.op if inner_node.op == node.op and node.op in ("Max", "Min") else "Clip"
         if op == "Clip" and not _has_clip(facts.opset(node), inner.source.dtype):
             return NoMatch("its opset has no Clip of this dtype", node)
+        is_exact = all(in_attribute(bound or 0, inner.source.dtype) for bound in (low, high))
+        if op == "Clip" and facts.opset(node) < 11 and not is_exact:
+            return NoMatch("its bounds are of doubles, and the attributes of Clip before opset 11 of float32", node)
         return Clipped(node, inner.source, Interval(low, high), op)
 
     def rewrite(self, found: Clipped, edit: Rewriter) -> None:

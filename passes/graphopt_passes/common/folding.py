@@ -19,13 +19,6 @@ FLOATS = frozenset(
     {int(TensorProto.FLOAT), int(TensorProto.FLOAT16), int(TensorProto.BFLOAT16), int(TensorProto.DOUBLE)}
 )
 
-
-def in_attribute(value: float, dtype: int | None) -> bool:
-    """Whether a float attribute, which is of float32, says `value` as well as a constant of `dtype` does."""
-    with np.errstate(over="ignore"):
-        return dtype != TensorProto.DOUBLE or float(np.float32(value)) == value
-
-
 # A weight that other nodes read too is copied by a fold up to this many bytes.
 MOST_COPIED_BYTES = 1 << 20
 

@@ -10,7 +10,6 @@ from graphopt.facts import Facts
 from graphopt.graph import Array, Node, Tensor, numpy_dtype
 from graphopt.rewrite import Rewriter
 from graphopt.rule import Exactness, NoMatch, Rule
-from graphopt_passes.common.folding import in_attribute
 from graphopt_passes.common.shapes import broadcasts_into
 
 Bound = float | int | None
@@ -72,9 +71,6 @@ class ComposeClips(Rule[Clipped]):
         op = node.op if inner_node.op == node.op and node.op in ("Max", "Min") else "Clip"
         if op == "Clip" and not _has_clip(facts.opset(node), inner.source.dtype):
             return NoMatch("its opset has no Clip of this dtype", node)
-        is_exact = all(in_attribute(bound or 0, inner.source.dtype) for bound in (low, high))
-        if op == "Clip" and facts.opset(node) < 11 and not is_exact:
-            return NoMatch("its bounds are of doubles, and the attributes of Clip before opset 11 of float32", node)
         return Clipped(node, inner.source, Interval(low, high), op)
 
     def rewrite(self, found: Clipped, edit: Rewriter) -> None:
@@ -120,10 +116,11 @@ def bounded(node: Node, facts: Facts) -> Bounded | None:
 
 
 def _has_clip(opset: int, dtype: int | None) -> bool:
-    """Whether Clip takes the dtype: floats always, integers from opset 12 on (never 16-bit ones)."""
-    if dtype in (1, 10, 11):
-        return True
-    return opset >= 12 and dtype in (2, 3, 6, 7, 12, 13)
+    """Whether Clip takes the dtype: floats always, integers from opset 12 on (never 16-bit ones), and so doubles.
+
+    Older ones have bounds of float32 (attributes before 11), and ONNX Runtime has none for doubles.
+    """
+    return dtype in (1, 10) or (opset >= 12 and dtype in (2, 3, 6, 7, 11, 12, 13))
 
 
 class FlattenMinMax(Rule[tuple[Node, Node, int]]):

@@ -19,6 +19,7 @@ from graphopt_passes.blocks.attention import RecognizeAttention
 from graphopt_passes.blocks.group_norm import RecognizeGroupNorm
 from graphopt_passes.blocks.moments import RecognizeMoments
 from graphopt_passes.blocks.norm_affine import FoldScaleIntoNorm, FoldShiftIntoNorm
+from graphopt_passes.blocks.norm_casts import FoldCastsIntoNorm
 from graphopt_passes.blocks.norms import RecognizeInstanceNorm, RecognizeLayerNorm, RecognizeRmsNorm
 from graphopt_passes.blocks.rectifiers import RecognizeLeakyRelu, RecognizePRelu
 from graphopt_passes.blocks.spelling import SpellBlockAsFunction, SpellBlockAsFusedConv, TagBlock
@@ -44,6 +45,7 @@ class RecognizeBlocks(Pass):
         RecognizeRmsNorm(),
         RecognizeInstanceNorm(),
         RecognizeGroupNorm(),
+        FoldCastsIntoNorm(),
         FoldScaleIntoNorm(),
         FoldShiftIntoNorm(),
         RecognizeAttention(),

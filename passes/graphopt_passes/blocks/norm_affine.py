@@ -72,7 +72,7 @@ class FoldScaleIntoNorm(_TakeIn):
 
     def problem(self, found: NormThenAffine, facts: Facts) -> str | None:
         bias = found.norm.input(2)
-        if _is_all(found.norm.input(1), 1.0, facts) and (bias is None or _is_all(bias, 0.0, facts)):
+        if is_all(found.norm.input(1), 1.0, facts) and (bias is None or is_all(bias, 0.0, facts)):
             computed = found.factor.constant is None and found.factor.shape != found.shape
             return "a computed scale would have to be reshaped" if computed else None
         parts = [found.factor, found.norm.input(1), *([bias] if bias is not None else [])]
@@ -104,7 +104,7 @@ class FoldShiftIntoNorm(_TakeIn):
         if found.norm.op == "RMSNormalization":
             return "an RMS normalization has no bias"
         bias = found.norm.input(2)
-        if bias is None or _is_all(bias, 0.0, facts):
+        if bias is None or is_all(bias, 0.0, facts):
             computed = found.factor.constant is None and found.factor.shape != found.shape
             return "a computed bias would have to be reshaped" if computed else None
         return None if _are_constants([found.factor, bias]) else "the biases are not constant"
@@ -154,7 +154,8 @@ def _parameter_shapes(norm: Node, factor: Tensor, facts: Facts) -> tuple[tuple[i
     return (shape, own) if all(o in (1, d) for o, d in zip(own, shape, strict=True)) else None
 
 
-def _is_all(tensor: Tensor | None, number: float, facts: Facts) -> bool:
+def is_all(tensor: Tensor | None, number: float, facts: Facts) -> bool:
+    """Whether every value of a small constant is `number`."""
     value = facts.value(tensor)
     return value is not None and bool((value == number).all())
 

@@ -122,6 +122,40 @@ def infer_types(model: Model, proto: ModelProto | None = None, proven: Mapping[T
         withdraw(claims, proto.graph)
 
 
+def refresh_types(model: Model) -> None:
+    """Infers types once more where some are unclear: a graph that was rewritten may tell onnx more than it did before.
+
+    What was known stays known, also where a rewrite knew it and onnx does not.
+    """
+    graphs = (model.graph, *model.graph.bodies())
+    before = {t: (t.dtype, t.shape) for g in graphs for t in _tensors(g) if t.constant is None}
+    if not any(is_unclear(t) for t in before):
+        return
+    infer_types(model)
+    for tensor, (dtype, shape) in before.items():
+        tensor.dtype = tensor.dtype if tensor.dtype is not None else dtype
+        tensor.shape = _clearer(tensor.shape, shape)
+
+
+def is_unclear(tensor: Tensor) -> bool:
+    """Whether the type leaves a dimension unknown: without a name, or with one that inference made up."""
+    if tensor.dtype is None or tensor.shape is None:
+        return True
+    return any(_is_made_up(d) for d in tensor.shape)
+
+
+def _clearer(new: Shape | None, old: Shape | None) -> Shape | None:
+    """What two true shapes of one tensor say together; of two names the model's, of two made-up ones the new."""
+    if new is None or old is None or len(new) != len(old):
+        return old if new is None else new
+    pairs = zip(new, old, strict=True)
+    return tuple([o if isinstance(o, int) or (_is_made_up(n) and not _is_made_up(o)) else n for n, o in pairs])
+
+
+def _is_made_up(dim: Dim) -> bool:
+    return dim is None or (isinstance(dim, str) and dim.startswith(MADE_UP))
+
+
 def _propagates(model: Model) -> bool:
     """Whether onnx may propagate values: it writes down every element of a Range, however long that is."""
     ranges = (n for g in model.graphs() for n in g.nodes if n.op == "Range" and len(n.inputs) == 3)
@@ -157,8 +191,9 @@ def forget_claims(graph: GraphProto) -> None:
     claims = [info for info in graph.value_info if info.name in unknown]
     del graph.value_info[:]
     graph.value_info.extend(claims)
+    kept = unknown | {info.name for info in graph.input}  # an output that is an input has that one's shape
     for info in graph.output:
-        if info.name not in unknown and info.type.HasField("tensor_type"):
+        if info.name not in kept and info.type.HasField("tensor_type"):
             info.type.tensor_type.ClearField("shape")
     for node in graph.node:
         for attribute in node.attribute:

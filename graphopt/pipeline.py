@@ -18,10 +18,14 @@ from graphopt.driver import Stop, run_rules
 from graphopt.errors import PipelineError
 from graphopt.facts import Facts
 from graphopt.graph import Model
+from graphopt.inference import refresh_types
 from graphopt.instruments import Instrument, PassRecord
 from graphopt.rewrite import Rewriter
 from graphopt.rule import Rule
 from graphopt.targets import Target
+
+# A pipeline that still changes something after so many rounds never ends: two of its passes undo each other.
+MOST_ROUNDS = 8
 
 
 @dataclass(frozen=True)
@@ -186,12 +190,33 @@ class PassManager:
     pipeline: Pipeline
     instruments: Sequence[Instrument] = ()
     records: list[PassRecord] = field(default_factory=list)
+    _steps: int = 0  # passes that ran, over all rounds
 
     def run(self, context: Context) -> None:
-        """Runs the passes in order. A limit on applications that is reached ends the run early."""
-        nodes = context.model.node_count()
-        for number, step in enumerate(self.pipeline.passes):
-            record = PassRecord(number, str(step), nodes)
+        """Runs the passes in order, round after round until one changes nothing: what a late pass leaves is work for an
+        early one, and optimizing a result again must change nothing.
+
+        A limit on applications that is reached ends the run early. So does `MOST_ROUNDS`; the rules of the last round
+        are then logged as undoing each other.
+        """
+        log = context.edit.log
+        for _ in range(MOST_ROUNDS):
+            first = len(log.applications)
+            self._round(context)
+            latest = log.applications[first:]
+            if log.stopped_at_limit or not latest:
+                return
+            refresh_types(context.model)
+        node = next(iter((*latest[-1].made, *latest[-1].consumed)), None)
+        if node is not None:
+            log.refuse(" / ".join(sorted({a.rule for a in latest})), "these rules undo each other; stopped", node)
+
+    def _round(self, context: Context) -> None:
+        """Runs each pass once; of a round behind the first only the passes that changed something are recorded."""
+        nodes, is_first = context.model.node_count(), not self.records
+        for step in self.pipeline.passes:
+            record = PassRecord(self._steps, str(step), nodes)
+            self._steps += 1
             for instrument in self.instruments:
                 instrument.before(record, context.model)
             first = len(context.edit.log.applications)
@@ -200,7 +225,8 @@ class PassManager:
             if record.applications:
                 nodes = context.model.node_count()
             record.nodes_after = nodes
-            self.records.append(record)
+            if is_first or record.applications:
+                self.records.append(record)
             for instrument in reversed(self.instruments):
                 instrument.after(record, context.model)
             if context.edit.log.stopped_at_limit:

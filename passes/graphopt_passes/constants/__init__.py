@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 
 from graphopt.driver import Stop
 from graphopt.graph import ArrayConstant, Constant, Model, Node, Tensor
-from graphopt.inference import infer_types
+from graphopt.inference import infer_types, is_unclear
 from graphopt.pipeline import Context, Pass
 from graphopt.rule import Rule
 from graphopt_passes.constants.evaluator import evaluate
 from graphopt_passes.constants.expands import SettleExpand
 from graphopt_passes.constants.plan import make_plan
-from graphopt_passes.constants.refine import is_unclear, proven_shapes
+from graphopt_passes.constants.refine import proven_shapes
 from graphopt_passes.constants.reshapes import SettleReshape
 from graphopt_passes.constants.shapes import FoldShapeArithmetic
 from graphopt_passes.constants.slices import SettleSlice

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from graphopt.facts import Facts
 from graphopt.graph import Graph, Node, Shape, Tensor
+from graphopt.inference import is_unclear
 from graphopt.loop_claims import MADE_UP
 from graphopt_passes.constants.symbols import Element, Symbol, least_of
 from graphopt_passes.constants.values import KnownValues, known_values
@@ -31,13 +32,6 @@ def proven_shapes(graph: Graph, facts: Facts) -> dict[Tensor, Shape]:
         if shape != result.shape:
             found[result] = shape
     return found
-
-
-def is_unclear(tensor: Tensor) -> bool:
-    """Whether the type leaves a dimension unknown: without a name, or with one that inference made up."""
-    if tensor.dtype is None or tensor.shape is None:
-        return True
-    return any(d is None or (isinstance(d, str) and d.startswith(MADE_UP)) for d in tensor.shape)
 
 
 def _merged(result: Tensor, elements: list[Element | None], values: KnownValues) -> Shape:

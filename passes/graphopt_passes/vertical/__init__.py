@@ -8,7 +8,7 @@ from typing import ClassVar
 from graphopt.pipeline import Pass
 from graphopt_passes.vertical.branches import EnlargeParallelConvs, MergeParallelConvs
 from graphopt_passes.vertical.compose import ComposeConvs, ComposeProducts
-from graphopt_passes.vertical.dequantized import FoldAffineIntoDequantizedConv
+from graphopt_passes.vertical.dequantized import FoldAffineIntoDequantizedConv, FoldAffineIntoDequantizedMatmul
 from graphopt_passes.vertical.fold_across_shift import FoldScaleAcrossShift
 from graphopt_passes.vertical.fold_after import (
     FoldBatchNormIntoConv,
@@ -51,6 +51,7 @@ class FuseVertical(Pass):
         FoldScaleIntoMatmul(),
         FoldShiftIntoMatmul(),
         FoldAffineIntoDequantizedConv(),
+        FoldAffineIntoDequantizedMatmul(),
         FoldAffineBeforeConv(),
         FoldAffineBeforeMatmul(),
         FoldAffineIntoReaders(),

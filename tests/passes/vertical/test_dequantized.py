@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from onnx import ModelProto
 
 from graphopt_passes.vertical import FuseVertical
-from graphopt_passes.vertical.dequantized import FoldAffineIntoDequantizedConv
+from graphopt_passes.vertical.dequantized import FoldAffineIntoDequantizedConv, FoldAffineIntoDequantizedMatmul
 from tests.passes.vertical.weights import normal, statistics, used
 from tests.support.models import model
 from tests.support.rewrites import apply, check_numbers, check_rewrite, check_untouched
 
-RULE = FoldAffineIntoDequantizedConv()
+RULE, PRODUCTS = FoldAffineIntoDequantizedConv(), FoldAffineIntoDequantizedMatmul()
 WEIGHTS = {
     "q": np.random.default_rng(0).integers(-127, 128, (6, 4, 3, 3)).astype(np.int8),
     "qb": np.random.default_rng(1).integers(-999, 1000, 6).astype(np.int32),
@@ -23,6 +23,13 @@ WEIGHTS = {
     "one": np.float32(0.01),
     "z": np.zeros(6, np.int8),
     "z1": np.int8(3),
+    "qt": np.random.default_rng(2).integers(-127, 128, (4, 6, 3, 3)).astype(np.int8),
+    "qg": np.random.default_rng(3).integers(-127, 128, (4, 3, 3, 3)).astype(np.int8),
+    "qm": np.random.default_rng(4).integers(-127, 128, (5, 6)).astype(np.int8),
+    "qn": np.random.default_rng(5).integers(-127, 128, (6, 5)).astype(np.int8),
+    "row": np.abs(normal(6)) + np.float32(0.5),
+    "rows": normal(3, 6),
+    "c5": (np.abs(normal(5)) / 100 + 0.001).astype(np.float32),
     "s": np.abs(normal(6, 1, 1)) + np.float32(0.5),
     "minus": np.float32(-1),
     "fb": normal(6),
@@ -55,6 +62,69 @@ def test_scales_move_into_the_dequantization(text: str) -> None:
     np.testing.assert_array_equal(onnx.numpy_helper.to_array(kept["q"]), WEIGHTS["q"])
 
 
+@pytest.mark.parametrize("weight", ["<axis=1>(qt, c, z)", "(qt, one, z1)", "<axis=-3>(qt, c)"])
+def test_a_transposed_convolution_has_its_channels_on_axis_1(weight: str) -> None:
+    text = f"w = DequantizeLinear{weight} a = ConvTranspose(x, w, fb) y = BatchNormalization(a, g, b, m, v)"
+    check_rewrite(RULE, graph(text), ["ConvTranspose", "DequantizeLinear"])
+
+
+def product(text: str, shape: str = "3,5", opset: int = 17) -> ModelProto:
+    dims = ",".join("ABC"[: len(shape.split(","))])
+    text = f"graph (float[{shape}] x) => (float[{dims}] y) {{ {text} }}"
+    return model(text, used(WEIGHTS, text), opset=opset)
+
+
+@pytest.mark.parametrize(
+    ("text", "shape", "operators"),
+    [
+        ("w = DequantizeLinear<axis=1>(qm, c) a = MatMul(x, w) y = Mul(a, row)", "2,3,5", ["MatMul"]),
+        ("w = DequantizeLinear(qm, one, z1) a = MatMul(x, w) y = Div(a, row)", "3,5", ["MatMul"]),
+        ("w = DequantizeLinear(qm, one) a = MatMul(x, w) h = Add(fb, a) y = Mul(a2, row)", "2,3,5", ["Add", "MatMul"]),
+        ("w = DequantizeLinear(qm, one) a = MatMul(x, w) a2 = Add(fb, a) y = Sub(a2, row)", "2,3,5", ["Add", "MatMul"]),
+        ("w = DequantizeLinear(qm, c, z) a = Gemm<alpha=0.5, beta=2.0>(x, w, fb) y = Mul(a, row)", "3,5", ["Gemm"]),
+        ("w = DequantizeLinear<axis=0>(qn, c) a = Gemm<transB=1>(x, w) y = Add(row, a)", "3,5", ["Gemm"]),
+        ("w = DequantizeLinear<axis=0>(qn, c) d = DequantizeLinear(qb, one) a = Gemm<transB=1, beta=0.5>(x, w, d) "
+         "y = BatchNormalization(a, g, b, m, v)", "3,5", ["Gemm"]),
+    ],
+)  # fmt: skip
+def test_scales_of_products(text: str, shape: str, operators: list[str]) -> None:
+    check_rewrite(PRODUCTS, product(text.replace(" h = Add", " a2 = Add"), shape), [*operators, "DequantizeLinear"])
+
+
+@pytest.mark.parametrize(
+    ("why", "text", "shape", "because"),
+    [
+        ("a MatMul takes no shift", "w = DequantizeLinear(qm, one) a = MatMul(x, w) y = Add(a, row)", "2,3,5",
+         "bias already"),
+        ("scales along the inputs", "w = DequantizeLinear<axis=0>(qm, c5) a = MatMul(x, w) y = Mul(a, row)", "3,5",
+         "no Gemm of dequantized"),
+        ("a sign", "w = DequantizeLinear(qm, one) a = MatMul(x, w) y = Mul(a, minus)", "3,5", "not be positive"),
+        ("transA", "w = DequantizeLinear(qm, one) t = Transpose(x) a = Gemm<transA=1>(t, w) y = Mul(a, row)", "3,5",
+         "no Gemm of dequantized"),
+        ("a bias for each row", "w = DequantizeLinear(qm, one) a = Gemm(x, w, rows) y = Mul(a, row)", "3,5",
+         "no Gemm of dequantized"),
+        ("a number a row", "w = DequantizeLinear(qm, one) a = MatMul(x, w) y = Mul(a, rows)", "3,5",
+         "one number a channel"),
+        ("read elsewhere", "w = DequantizeLinear(qm, one) a = MatMul(x, w) p = Mul(a, row) y = Add(a, p)", "3,5",
+         "no Gemm of dequantized"),
+        ("the weight is read elsewhere", "w = DequantizeLinear(qm, one) a = MatMul(x, w) p = Mul(a, row) r = "
+         "ReduceMax(w) u = Reshape(r, flat) y = Add(u, p)", "3,5", "no Gemm of dequantized"),
+        ("quantized between", "w = DequantizeLinear(qm, one) a = MatMul(x, w) p = QuantizeLinear(a, xs, xz) "
+         "u = DequantizeLinear(p, xs, xz) y = Mul(u, row)", "3,5", "no Gemm of dequantized"),
+    ],
+)  # fmt: skip
+def test_leaves_products_alone(why: str, text: str, shape: str, because: str) -> None:
+    before = product(text, shape)
+    if "flat" in text:
+        before.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1, 1]), "flat"))
+    check_untouched(PRODUCTS, before, because)
+
+
+def test_before_opset_13_products_keep_one_scale() -> None:
+    text = "w = DequantizeLinear(qm, one) a = MatMul(x, w) y = Mul(a, row)"
+    check_untouched(PRODUCTS, product(text, opset=12), "needs opset 13")
+
+
 @pytest.mark.parametrize(
     ("why", "text", "because"),
     [
@@ -65,6 +135,8 @@ def test_scales_move_into_the_dequantization(text: str) -> None:
          "no Conv of dequantized"),
         ("a quantization between", "w = DequantizeLinear<axis=0>(q, c) a = Conv(x, w) p = QuantizeLinear(a, xs, xz) "
          "u = DequantizeLinear(p, xs, xz) y = Mul(u, s)", "no Conv of dequantized"),
+        ("a grouped ConvTranspose", "w = DequantizeLinear(qg, one) a = ConvTranspose<group=2>(x, w) y = Mul(a, s)",
+         "no Conv of dequantized"),
         ("shared", "w = DequantizeLinear<axis=0>(q, c) a = Conv(x, w) e = Conv(x, w) p = Mul(a, s) y = Add(p, e)",
          "no Conv of dequantized"),
     ],
@@ -101,3 +173,23 @@ def test_where_it_fires_the_numbers_are_equal(data: st.DataObject) -> None:
     else:
         assert result == before
     assert bool(log.applications) == ("Sub" not in step)
+
+
+@given(data=st.data())
+@settings(max_examples=30, derandomize=True, deadline=None)
+def test_where_a_product_takes_it_in_the_numbers_are_equal(data: st.DataObject) -> None:
+    weight = data.draw(st.sampled_from(["<axis=1>(qm, c)", "<axis=1>(qm, c, z)", "(qm, one)", "<axis=0>(qm, c5)"]))
+    linear = data.draw(
+        st.sampled_from(["a = Gemm(x, w)", "a = Gemm<beta=3.0>(x, w, fb)", "a = MatMul(x, w)",
+                         "k = MatMul(x, w) a = Add(k, fb)"])
+    )  # fmt: skip
+    step = data.draw(
+        st.sampled_from(["Mul(a, row)", "Sub(row, a)", "Add(a, row)", "BatchNormalization(a, g, b, m, v)"])
+    )
+    before = product(f"w = DequantizeLinear{weight} {linear} y = {step}")
+    result, log = apply(PRODUCTS, before)
+    if log.applications:
+        assert len(result.graph.node) <= len(before.graph.node)
+        check_numbers(before, result, exact=False)
+    else:
+        assert result == before

@@ -172,6 +172,6 @@ def _model(model: Model, side: _Side, boundary: list[Tensor], wanted: Sequence[T
             raise CannotCutError(f"the type of '{tensor.name}' is unknown")
         graph.output.append(helper.make_tensor_value_info(f"out{index}", tensor.dtype, None))
     imports = [helper.make_opsetid(domain, version) for domain, version in model.opsets.items()]
-    result = helper.make_model(graph, opset_imports=imports, ir_version=model.proto.ir_version)
+    result = helper.make_model(graph, opset_imports=imports, ir_version=model.ir_version)
     result.functions.extend(model.proto.functions)
     return result

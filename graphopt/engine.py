@@ -13,6 +13,7 @@ from graphopt.cost import Decision, TradeJudge
 from graphopt.errors import ShapeError
 from graphopt.external import printable
 from graphopt.facts import Facts
+from graphopt.flaws import declare_outputs, tidy
 from graphopt.graph import Model, import_model
 from graphopt.inference import infer_types
 from graphopt.instruments import Instrument, PassRecord, Timer
@@ -36,13 +37,15 @@ class Source:
     shapes: Shapes = field(default_factory=dict)
 
     def open(self) -> Model:
-        """The model as a graph, checked, shapes fixed, types inferred.
+        """The model as a graph, tidied, checked, shapes fixed, types inferred.
 
         Raises ModelError for a model that is not valid, ShapeError for a shape that does not fit.
         """
         model = import_model(self.proto, self.folder)
+        tidy(model)
         fix_shapes(model, self.shapes)
         infer_types(model, check_model(model))
+        declare_outputs(model)
         return model
 
 

@@ -37,6 +37,7 @@ from graphopt.graph import (
     value_info,
 )
 from graphopt.graph.exporter import as_dim, inline_initializer
+from graphopt.graph.standard import is_unknown
 from graphopt.loop_claims import MADE_UP, unproven_claims, withdraw
 from graphopt.pieces import infer
 
@@ -106,7 +107,7 @@ def infer_types(model: Model, proto: ModelProto | None = None, proven: Mapping[T
     onnx cannot tell; they are taken as given.
     """
     proto = proto if proto is not None else skeleton(model)
-    forget_claims(proto.graph)
+    forget_claims(proto.graph, model.graph.opset)
     _claim(proto.graph, proven or {})
     while True:
         try:
@@ -185,9 +186,12 @@ def _claim(graph: GraphProto, proven: Mapping[Tensor, Shape]) -> None:
             graph.value_info.append(info)
 
 
-def forget_claims(graph: GraphProto) -> None:
-    """Drops what the graph says of its inner tensors' and outputs' shapes, where onnx has a schema to infer them."""
-    unknown = {o for n in graph.node if not defs.has(n.op_type, n.domain) for o in n.output}
+def forget_claims(graph: GraphProto, version: int) -> None:
+    """Drops what the graph says of its inner tensors' and outputs' shapes, where onnx has a schema to infer them.
+
+    `version` is that of the standard's operator set.
+    """
+    unknown = {o for n in graph.node if not _has_schema(n, version) for o in n.output}
     claims = [info for info in graph.value_info if info.name in unknown]
     del graph.value_info[:]
     graph.value_info.extend(claims)
@@ -198,12 +202,16 @@ def forget_claims(graph: GraphProto) -> None:
     for node in graph.node:
         for attribute in node.attribute:
             if attribute.HasField("g"):
-                forget_claims(attribute.g)
+                forget_claims(attribute.g, version)
                 if node.op_type == "Scan":  # onnx infers what it may from what enters; a claim says no more
                     for info in attribute.g.input:
                         info.type.tensor_type.ClearField("shape")
             for body in attribute.graphs:
-                forget_claims(body)
+                forget_claims(body, version)
+
+
+def _has_schema(node: NodeProto, version: int) -> bool:
+    return defs.has(node.op_type, node.domain) and not is_unknown(node.op_type, node.domain, version)
 
 
 def _note_graph(proto: GraphProto, graph: Graph, run: int) -> None:

@@ -15,6 +15,7 @@ from onnx import ModelProto, TensorProto
 from graphopt.errors import ModelError
 from graphopt.external import locate, printable
 from graphopt.files import check_place, replacing, write_atomically
+from graphopt.flaws import check_tolerantly
 from graphopt.graph import Model, ProtoConstant, bits_of
 from graphopt.inference import skeleton
 from graphopt.pieces import infer
@@ -30,6 +31,7 @@ __all__ = [
     "save",
     "strict_problem",
     "to_proto",
+    "tolerant_problem",
     "write_atomically",
 ]
 
@@ -65,7 +67,7 @@ def check_model(model: Model) -> ModelProto:
             if isinstance(constant, ProtoConstant):
                 _check_tensor(constant)
     proto = skeleton(model)
-    check(proto)
+    model.tolerated = check(proto)
     return proto
 
 
@@ -91,14 +93,17 @@ def _check_tensor(constant: ProtoConstant) -> None:
         )
 
 
-def check(proto: ModelProto) -> None:
-    """Runs the ONNX checker. Raises ModelError with its first sentence, or for an opset that onnx does not know yet."""
+def check(proto: ModelProto) -> list[str]:
+    """Runs the ONNX checker; returns what it rejects and is tolerated, see `graphopt.flaws`.
+
+    Raises ModelError with its first sentence, or for an opset that onnx does not know yet.
+    """
     newest = onnx.defs.onnx_opset_version()
     for opset in proto.opset_import:
         if opset.domain in ("", "ai.onnx") and opset.version > newest:
             raise ModelError(f"the model uses opset {opset.version}, but the newest known is {newest}; update onnx.")
     try:
-        onnx.checker.check_model(proto)
+        return check_tolerantly(proto)
     except Exception as error:  # checker.ValidationError, and plain errors of the C++ side
         raise ModelError(f"the model is not valid ONNX: {first_sentence(error)}.") from None
 
@@ -111,6 +116,15 @@ def strict_problem(model: Model) -> str | None:
         infer(proto, len(model.graph.holders), strict=True, data_prop=False)
     except Exception as error:  # checker.ValidationError, InferenceError, and plain errors of the C++ side
         return f"the result is not valid ONNX: {first_sentence(error)}"
+    return None
+
+
+def tolerant_problem(model: Model) -> str | None:
+    """What the checker says against the model, flaws apart that are tolerated; None when it is sound."""
+    try:
+        check(skeleton(model))
+    except ModelError as error:
+        return str(error)
     return None
 
 

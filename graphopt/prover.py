@@ -15,7 +15,7 @@ from graphopt.errors import ExecutionError
 from graphopt.graph import export_model
 from graphopt.instruments import Instrument
 from graphopt.memory import check_executable
-from graphopt.model import strict_problem
+from graphopt.model import strict_problem, tolerant_problem
 from graphopt.pipeline import Options, Pipeline
 from graphopt.proof import Proved, prove
 from graphopt.rewrite_check import RewriteChecker
@@ -131,10 +131,10 @@ class Prover:
         return self._verifier.verify(Located(export_model(made.model), made.model.folder))
 
     def _validity(self, made: Run) -> Verification:
-        """Whether the result is valid, shapes included, if the model was."""
+        """Whether the result is valid, shapes included if the model's were."""
         problem = strict_problem(made.model)
         if problem is not None and strict_problem(self.source.open()) is not None:
-            problem = None  # its shapes contradicted each other before
+            problem = tolerant_problem(made.model)  # its shapes contradicted each other before, or it has other flaws
         return Verification(
             passed=problem is None,
             checks=("checker",),
@@ -142,7 +142,7 @@ class Prover:
             samples=0,
             how="the ONNX checker only",
             problems=(problem,) if problem is not None else (),
-            not_checked=("the outputs were not compared (verification was switched off)",),
+            not_checked=("the outputs were not compared (verification was switched off)", *made.model.tolerated),
         )
 
     def _reproduce(self, number: int, excluded: frozenset[str]) -> str | None:

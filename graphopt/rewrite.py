@@ -136,7 +136,7 @@ class Rewriter:
         node.position = self._root.position
         stem = self._root.label or op
         node.outputs = tuple(Tensor(self.model.fresh_name(f"{stem}.{op}"), graph) for _ in range(outputs))
-        types = infer_node(node, graph.opsets.get(domain, 0), max(self.model.proto.ir_version, 3))
+        types = infer_node(node, graph.opsets.get(domain, 0), max(self.model.ir_version, 3))
         for tensor, (dtype, shape) in zip(node.outputs, types, strict=True):
             if tensor is not None:
                 tensor.dtype, tensor.shape = dtype, shape

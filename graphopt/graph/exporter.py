@@ -34,6 +34,8 @@ def export_model(
     for field, value in source.ListFields():
         if field.name not in ("graph", "functions", "opset_import", "training_info"):
             _copy_field(result, field.name, value)
+    if model.ir_version:
+        result.ir_version = model.ir_version
     result.training_info.extend(source.training_info)
     result.opset_import.extend(o for o in source.opset_import if _domain(o.domain) in model.opsets)
     known = {o.domain for o in source.opset_import} | ({""} if "" in model.opsets else set())
@@ -165,7 +167,7 @@ class _Exporter:
                 setattr(result, field, getattr(source, field))
         result.metadata_props.extend(source.metadata_props)
         result.input.extend(_named(t) for t in graph.inputs)
-        result.output.extend(_renamed(info, t.name) for t, info in zip(graph.outputs, source.output, strict=True))
+        result.output.extend(_renamed(info, t.name) for t, info in zip(graph.outputs, graph.declared, strict=True))
         nodes = [node for node in graph.sorted_nodes() if node not in self.left_out]
         result.node.extend(self.node(n) for n in nodes)
         _number_equal_names(result, nodes)
@@ -228,8 +230,7 @@ class _Exporter:
         listed = {i.name: i for i in self.model.proto.graph.input}
         constants = self.model.graph.initializers
         initializers = [t.name for t in constants if not isinstance(t.constant, SparseConstant)]
-        known = {t.name for t in self.model.proto.graph.initializer}
-        if any(name not in known for name in initializers):
+        if any(name not in listed for name in initializers):
             result.ir_version = _OPTIONAL_DEFAULTS_IR
             return
         names = set(initializers) | {t.name for t in self.model.graph.inputs}

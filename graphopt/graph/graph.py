@@ -23,6 +23,7 @@ class Graph:
 
     __slots__ = (
         "claims",
+        "declared",
         "defaults",
         "holders",
         "initializers",
@@ -47,6 +48,7 @@ class Graph:
         self.order: list[Node] | None = None  # the nodes sorted; None when a link changed since
         self.inputs: list[Tensor] = []
         self.outputs: list[Tensor] = []
+        self.declared: list[ValueInfoProto] = list(proto.output)  # what the file says of each of the outputs
         self.initializers: dict[Tensor, None] = {}
         # inputs that an initializer gives a default value: a caller may override it, so it is no constant
         self.defaults: dict[Tensor, Constant] = {}
@@ -178,6 +180,11 @@ class Model:
         self.graph: Graph
         self.functions: dict[tuple[str, str, str], Function] = {}
         self.opsets: dict[str, int] = {}
+        self.ir_version: int = proto.ir_version
+        # sentences: what was wrong with the file and is mended here, and what is wrong and stays as it is
+        self.tidied: list[str] = []
+        self.tolerated: list[str] = []
+        self.idle: list[str] = []  # nodes without outputs, which were not imported
         self.external: list[TensorProto] = []  # what the file keeps in other files
         self.reserved: set[str] = set()
         self.inferences = 0  # how often types were inferred

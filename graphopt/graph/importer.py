@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto
+from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from graphopt.errors import ModelError
 from graphopt.external import printable
 from graphopt.graph.constant import ArrayConstant, Constant, ProtoConstant, SparseConstant
 from graphopt.graph.graph import Function, Graph, Model
 from graphopt.graph.node import Node, Tensor
+from graphopt.graph.standard import STANDARD, UNKNOWN, is_unknown
 
 Scope = dict[str, Tensor]
 
@@ -61,6 +62,8 @@ class _Importer:
         scope: Scope = {}
         scopes = [*outer, scope]
         for info in proto.input:
+            if parent is None and self._is_listed_again(info, scope):
+                continue
             tensor = self._define(graph, scope, info.name, outer)
             tensor.is_input, tensor.info = True, info
             graph.inputs.append(tensor)
@@ -123,7 +126,11 @@ class _Importer:
         """Outputs are defined first, so that nodes may come in any order."""
         scope, outer = scopes[-1], scopes[:-1]
         nodes = []
-        for position, proto in enumerate(protos):
+        for position, given in enumerate(protos):
+            if not given.output and self._is_idle(given, graph):
+                self.model.idle.append(given.name or given.op_type)
+                continue
+            proto = self._in_short(given)
             node = Node(proto.op_type, proto.domain, name=proto.name, proto=proto)
             node.graph, node.position = graph, position
             node.outputs = tuple([self._define(graph, scope, n, outer) if n else None for n in proto.output])
@@ -144,6 +151,34 @@ class _Importer:
                     graph.holders[node] = None
             if (proto.domain, proto.op_type) in self.local_functions:
                 node.op = f"function::{proto.domain}::{proto.op_type}"
+            elif is_unknown(proto.op_type, proto.domain, graph.opset):
+                node.op = f"{UNKNOWN}::{proto.op_type}"
+
+    def _is_listed_again(self, info: ValueInfoProto, scope: Scope) -> bool:
+        """Whether an input is listed once more in the very same words, which says nothing new."""
+        known = scope.get(info.name)
+        if known is None or known.info != info:
+            return False
+        self.model.tidied.append(f"input '{printable(info.name)}' was listed twice; it is listed once")
+        return True
+
+    def _in_short(self, proto: NodeProto) -> NodeProto:
+        """The node with "" for "ai.onnx": both name the standard's domain (IR.md), the checker takes the short one."""
+        if proto.domain != "ai.onnx":
+            return proto
+        result = NodeProto()
+        result.CopyFrom(proto)
+        result.domain = ""
+        said = "nodes of the domain 'ai.onnx' are written without it, which means the same"
+        if said not in self.model.tidied:
+            self.model.tidied.append(said)
+        return result
+
+    def _is_idle(self, proto: NodeProto, graph: Graph) -> bool:
+        """Whether a node without outputs does nothing at all: the standard's operators have no other effect."""
+        is_local = (proto.domain, proto.op_type) in self.local_functions
+        unknown = is_unknown(proto.op_type, proto.domain, graph.opset)
+        return proto.domain in STANDARD and graph.opset > 0 and not is_local and not unknown
 
     def _attributes(self, node: Node, proto: NodeProto, graph: Graph, scopes: list[Scope]) -> None:
         for attribute in proto.attribute:

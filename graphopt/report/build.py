@@ -62,6 +62,8 @@ def build_report(
         decisions=tuple({(d.rule, d.at): d for d in run.decisions}.values()),
         withdrawn=proved.withdrawn,
         verification=dataclasses.asdict(proved.verification),
+        tidied=tuple(run.model.tidied),
+        tolerated=tuple(run.model.tolerated),
         tuning=dataclasses.asdict(tuning) if tuning is not None else None,
     )
 

@@ -70,6 +70,9 @@ class Report:
     decisions: tuple[Decision, ...]
     withdrawn: tuple[Withdrawn, ...]
     verification: dict[str, Any]
+    # what was wrong with the file: mended, or left as it is
+    tidied: tuple[str, ...] = ()
+    tolerated: tuple[str, ...] = ()
     engine: dict[str, Any] | None = None
     tuning: dict[str, Any] | None = None
 

@@ -26,6 +26,8 @@ def render_report(report: Report) -> RenderableType:
         _passes(report),
         _sizes(report),
     ]
+    parts.extend(Text(f"tidied: {printable(said, 300)}") for said in report.tidied)
+    parts.extend(Text(f"tolerated: {printable(said, 300)}", style="yellow") for said in report.tolerated)
     if report.decisions:
         parts.append(_decisions(report))
     if report.refusals:
@@ -125,7 +127,7 @@ def render_size(name: str, model: Model, size: Size) -> RenderableType:
     rows = [
         ("model", printable(name)),
         ("made by", printable(f"{proto.producer_name} {proto.producer_version}".strip()) or "unknown"),
-        ("IR version, opsets", f"{proto.ir_version}; {opsets}"),
+        ("IR version, opsets", f"{model.ir_version}; {opsets}"),
         ("inputs", ", ".join(_interface(t) for t in model.graph.inputs) or "none"),
         ("outputs", ", ".join(_interface(t) for t in model.graph.outputs) or "none"),
         ("nodes", f"{size.nodes:,} (Constant nodes not counted)"),

@@ -6,6 +6,7 @@ import math
 
 import onnx
 
+from graphopt.flaws import check_tolerantly
 from graphopt.verification import source
 from graphopt.verification.sessions import bits, first_line
 from graphopt.verification.source import Located
@@ -25,6 +26,15 @@ def checker_problem(model: Located, *, strict: bool) -> str | None:
     try:
         onnx.checker.check_model(model.proto if whole else source.skeleton(model.proto), full_check=strict)
     except Exception as error:  # checker and shape inference raise several kinds without a common base
+        return first_line(error)
+    return None
+
+
+def tolerant_problem(model: Located) -> str | None:
+    """What onnx.checker says against the model, flaws apart that runtimes take (see `graphopt.flaws`)."""
+    try:
+        check_tolerantly(source.skeleton(model.proto))
+    except Exception as error:  # as above
         return first_line(error)
     return None
 

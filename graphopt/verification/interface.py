@@ -78,7 +78,7 @@ def interface_problems(original: onnx.ModelProto, candidate: onnx.ModelProto, fi
     fewer, but for inputs named in `fixed`, whose shape the user set. Declared shapes of outputs are left to
     `declaration_problems`: the original's own may be false.
     """
-    problems = _name_problems("input", required_inputs(original), required_inputs(candidate))
+    problems = _name_problems("input", _once(required_inputs(original)), _once(required_inputs(candidate)))
     problems += _default_problems(original, candidate)
     problems += _name_problems("output", original.graph.output, candidate.graph.output)
     if problems:
@@ -99,6 +99,11 @@ def _name_problems(kind: str, mine: Sequence[onnx.ValueInfoProto], theirs: Seque
     if not problems and before != after:
         problems.append(f"The {kind}s come in another order: {', '.join(after)} instead of {', '.join(before)}.")
     return problems
+
+
+def _once(values: Sequence[onnx.ValueInfoProto]) -> list[onnx.ValueInfoProto]:
+    """The inputs without those that a flawed model lists once more: a caller gives them by name."""
+    return list({value.name: value for value in values}.values())
 
 
 def _default_problems(original: onnx.ModelProto, candidate: onnx.ModelProto) -> list[str]:

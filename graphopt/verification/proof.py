@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from graphopt.errors import InputsError
-from graphopt.verification.checks import checker_problem, passes_strictly
+from graphopt.verification.checks import checker_problem, passes_strictly, tolerant_problem
 from graphopt.verification.comparison import Comparison, compare
 from graphopt.verification.execution import Execution, Original, once_more
 from graphopt.verification.interface import declaration_problems, dims, interface_problems, overridable_inputs
@@ -104,6 +104,11 @@ class Verifier:
         return checker_problem(self.model, strict=False)
 
     @cached_property
+    def tolerant_problem(self) -> str | None:
+        """What the checker says against the original, tolerated flaws apart."""
+        return tolerant_problem(self.model)
+
+    @cached_property
     def random(self) -> set[str]:
         """The outputs that are drawn at random."""
         return random_outputs(self.model.proto)
@@ -135,6 +140,15 @@ class _Proof:
         if problem is None:
             self.checks.append("checker")
         elif self.verifier.own_problem is None:
+            self.checks.append("checker")
+            self.problems.append(f"The ONNX checker rejects the candidate: {problem}.")
+        else:
+            self._check_flaws()
+
+    def _check_flaws(self) -> None:
+        """The checker rejects both: the candidate must have no flaw but those of the original."""
+        problem = tolerant_problem(self.after)
+        if problem is not None and self.verifier.tolerant_problem is None:
             self.checks.append("checker")
             self.problems.append(f"The ONNX checker rejects the candidate: {problem}.")
         else:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import ModelProto, TensorProto, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 import graphopt
 from graphopt.errors import GraphoptError, ModelError, SaveError, ShapeError, UnsafeModelError
@@ -70,7 +70,7 @@ def test_text_forms_that_do_not_parse_are_one_sentence(tmp_path: Path, suffix: s
 
 def test_a_model_that_fails_the_checker_is_refused() -> None:
     proto = small()
-    proto.graph.node[0].op_type = "NoSuchOperator"
+    proto.graph.node[0].attribute.append(helper.make_attribute("colour", 3))
     with pytest.raises(ModelError, match="not valid ONNX"):
         graphopt.optimize(proto)
 

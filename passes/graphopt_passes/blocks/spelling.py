@@ -68,8 +68,8 @@ class SpellBlockAsFunction(_Spell):
     """
 
     def problem(self, block: Block, facts: Facts) -> NoMatch | None:
-        if facts.model.proto.ir_version < _FUNCTIONS_IR:
-            version = facts.model.proto.ir_version
+        if facts.model.ir_version < _FUNCTIONS_IR:
+            version = facts.model.ir_version
             return Refused(f"model-local functions need IR version {_FUNCTIONS_IR}; this is {version}", block.last)
         if block.last.owner.opsets is not facts.model.opsets:
             return NoMatch("it is in a function itself", block.last)

@@ -32,10 +32,11 @@ def is_inference_dropout(node: Node, facts: Facts) -> bool:
 def is_pure(node: Node, facts: Facts) -> bool:
     """Whether equal inputs surely give equal outputs: a standard operator, not random, without bodies.
 
-    Operators of unknown domains may keep a state; calls of functions and attributes of functions are not looked into.
+    Operators of unknown domains, or that the standard lacks, may keep a state; calls of functions and attributes of
+    functions are not looked into.
     """
     if node.domain not in _KNOWN_DOMAINS or node.bodies or node.op in RANDOM:
         return False
-    if node.op.startswith(("attr-ref::", "function::")):
+    if node.op.startswith(("attr-ref::", "function::", "unknown::")):
         return False
     return node.op != "Dropout" or is_inference_dropout(node, facts)

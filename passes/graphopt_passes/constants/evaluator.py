@@ -146,7 +146,7 @@ def _tensor_proto(name: str, array: Array, dtype: int) -> TensorProto:
 
 def _wrapped(proto: Any, graph: Graph) -> ModelProto:
     imports = [helper.make_opsetid(domain, version) for domain, version in graph.opsets.items() if domain == ""]
-    ir_version = min(max(graph.model.proto.ir_version, _FIRST_IR), _LAST_IR)
+    ir_version = min(max(graph.model.ir_version, _FIRST_IR), _LAST_IR)
     return helper.make_model(proto, opset_imports=imports, ir_version=ir_version)
 
 

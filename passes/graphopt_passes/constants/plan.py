@@ -72,7 +72,7 @@ class _Computable:
     def __init__(self, graph: Graph, facts: Facts) -> None:
         self.facts = facts
         self.opset = graph.opset
-        self.ir_version = max(graph.model.proto.ir_version, 3)
+        self.ir_version = max(graph.model.ir_version, 3)
         self.nodes: list[Node] = []
         self.nbytes: dict[Tensor, int] = {}
         # bytes of initializers that would go when the tensor is folded: those that nothing else reads

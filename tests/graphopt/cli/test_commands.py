@@ -100,7 +100,7 @@ def test_a_mistake_is_one_sentence_and_leaves_no_file(
     Path("text.onnx").write_text("not a model")
     Path("cut.onnx").write_bytes(source.read_bytes()[:-100])
     broken = onnx.load(source)
-    broken.graph.node[0].op_type = "NoSuch"
+    broken.graph.node[0].attribute.add(name="colour", i=3, type=onnx.AttributeProto.INT)
     onnx.save(broken, "invalid.onnx")
     onnx.save(model("g (float[2] x) => (float[2] y) { y = Own.F(x) }", domains=', "Own" : 1'), "custom.onnx")
     before = {name: Path(name).read_bytes() for name in os.listdir()}

@@ -1,7 +1,7 @@
 """What a graph costs on a device: arithmetic, bytes, launches, memory, predicted time; and whether a rewrite pays."""
 
 from graphopt.cost.devices import DEVICES, Device, find_device
-from graphopt.cost.estimate import Cost, estimate, node_cost
+from graphopt.cost.estimate import Cost, estimate, node_cost, run_seconds
 from graphopt.cost.setting import Launch, Layout, Setting
 from graphopt.cost.total import GraphCost, graph_cost, peak_activation
 from graphopt.cost.trade import Decision, TradeJudge
@@ -21,4 +21,5 @@ __all__ = [
     "graph_cost",
     "node_cost",
     "peak_activation",
+    "run_seconds",
 ]

@@ -37,7 +37,7 @@ class Device:
     the bytes of the last-level cache and `cache_bandwidth` its bytes/s. `units` is the number of multiprocessors (GPU)
     or cores (CPU). Times in seconds: `kernel` is the least that a kernel takes from the one before to the one after,
     `dispatch` what the host needs to issue one operator, `upload` what a small host-to-device copy between two kernels
-    takes when the queue is replayed from a graph, `stall` what it takes when it is issued one by one.
+    takes, `stall` what a run with any such copies takes more, whatever their number, when issued one by one.
     """
 
     name: str
@@ -81,8 +81,8 @@ _LISTED = (
         132,
         kernel=2.5 * MICRO,
         dispatch=10.0 * MICRO,
-        upload=1.3 * MICRO,
-        stall=6.0 * MICRO,
+        upload=3.6 * MICRO,
+        stall=125 * MICRO,
     ),
     # NVIDIA A100 80GB SXM data sheet: FP32 19.5, TF32 156, FP16 312, INT8 624; 2039 GB/s. A100 white paper: 108 SMs,
     # 40 MB L2.
@@ -98,8 +98,8 @@ _LISTED = (
         108,
         kernel=3.0 * MICRO,
         dispatch=10.0 * MICRO,
-        upload=1.6 * MICRO,
-        stall=6.5 * MICRO,
+        upload=3.6 * MICRO,
+        stall=125 * MICRO,
     ),
     # NVIDIA L4 data sheet: FP32 30.3, TF32 120, FP16 242, INT8 485 with sparsity, halved here; 300 GB/s. Ada white
     # paper: 58 SMs, 48 MB L2.
@@ -115,8 +115,8 @@ _LISTED = (
         58,
         kernel=3.0 * MICRO,
         dispatch=10.0 * MICRO,
-        upload=1.6 * MICRO,
-        stall=6.5 * MICRO,
+        upload=3.6 * MICRO,
+        stall=125 * MICRO,
     ),
     # NVIDIA Ada white paper, appendix A (RTX 4090): FP32 82.6, TF32 82.6, FP16 with FP32 accumulation 165.2, INT8
     # 660.6; 1008 GB/s; 128 SMs; 72 MB L2.
@@ -132,8 +132,8 @@ _LISTED = (
         128,
         kernel=2.5 * MICRO,
         dispatch=8.0 * MICRO,
-        upload=1.3 * MICRO,
-        stall=6.0 * MICRO,
+        upload=3.6 * MICRO,
+        stall=125 * MICRO,
     ),
     # NVIDIA Jetson AGX Orin technical brief (64 GB): GPU INT8 170 TOPS with sparsity, halved here, FP16 half of that,
     # TF32 half again; FP32 5.3; 204.8 GB/s; 16 SMs; 4 MB L2. Its Arm cores issue launches at about half the speed.
@@ -149,8 +149,8 @@ _LISTED = (
         16,
         kernel=5.0 * MICRO,
         dispatch=20.0 * MICRO,
-        upload=4.0 * MICRO,
-        stall=13.0 * MICRO,
+        upload=7.2 * MICRO,
+        stall=250 * MICRO,
     ),
     # Eight server cores with AVX-512 at 2.6 GHz: 2 FMA units x 16 lanes x 2 FLOP a cycle (Intel 64 optimization
     # manual); VNNI doubles twice for int8; eight channels of DDR4-3200, of which eight cores reach about 100 GB/s.

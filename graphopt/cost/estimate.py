@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from graphopt.cost.arithmetic import Product
 from graphopt.cost.devices import Device
 from graphopt.cost.kernels import Work, work_of
-from graphopt.cost.setting import Layout, Setting
+from graphopt.cost.setting import Setting
 from graphopt.cost.view import Now, View
 from graphopt.graph import Node
 
@@ -30,16 +30,16 @@ MEMORY_SHARE = 0.8
 # A copy that TensorRT inserts ties branches together that it would run side by side: it costs this much of a launch
 # more. Found by comparing engines' kernel lists: merges that trade a conv for a copy did not pay.
 COPY_SURCHARGE = 0.5
-# How many stalls of the queue an uneven Split costs in NCHW, issued one by one. Measured on an H200: GoogLeNet with
-# nine such Splits takes 1.03 to 1.28 of its time, HRNet with one of them 1.14 to 1.22; in NHWC GoogLeNet gains.
-NCHW_STALLS = 3.5
 # exponent of the soft maximum of host's and device's time
 OVERLAP = 4.0
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What running nodes takes: arithmetic, bytes, launches; seconds on the device, and seconds of the host issuing."""
+    """What running nodes takes: arithmetic, bytes, launches, and small uploads between those.
+
+    Seconds on the device, and seconds of the host issuing, without what the first upload costs a run (`run_seconds`).
+    """
 
     flops: float = 0.0
     read: float = 0.0
@@ -47,6 +47,7 @@ class Cost:
     kernels: int = 0
     device_seconds: float = 0.0
     host_seconds: float = 0.0
+    uploads: int = 0
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(
@@ -56,6 +57,7 @@ class Cost:
             self.kernels + other.kernels,
             self.device_seconds + other.device_seconds,
             self.host_seconds + other.host_seconds,
+            self.uploads + other.uploads,
         )
 
     def __sub__(self, other: Cost) -> Cost:
@@ -66,12 +68,18 @@ class Cost:
             self.kernels - other.kernels,
             self.device_seconds - other.device_seconds,
             self.host_seconds - other.host_seconds,
+            self.uploads - other.uploads,
         )
 
-    @property
-    def seconds(self) -> float:
-        """The predicted time of these nodes as a whole graph."""
-        return soft_maximum(self.device_seconds, self.host_seconds)
+
+def run_seconds(cost: Cost, setting: Setting) -> float:
+    """The predicted time of nodes as a whole graph."""
+    return soft_maximum(cost.device_seconds, cost.host_seconds) + stall_seconds(cost.uploads, setting)
+
+
+def stall_seconds(uploads: int, setting: Setting) -> float:
+    """What a run pays once for having uploads at all, when its kernels are issued one by one."""
+    return setting.device.stall if uploads > 0 and setting.issues_one_by_one else 0.0
 
 
 def soft_maximum(a: float, b: float) -> float:
@@ -99,15 +107,11 @@ def node_cost(node: Node, setting: Setting, view: View) -> Cost:
         return Cost()
     dtype = next((t.dtype for t in node.inputs if t is not None), None)
     device = setting.device
-    issued = setting.issues_one_by_one
     busy = max(_arithmetic(work, dtype, device), _traffic(work, device))
-    upload = device.upload
-    if issued:
-        upload = device.stall * (NCHW_STALLS if setting.layout is Layout.NCHW else 1)
-    host = device.dispatch * work.kernels + device.upload * work.uploads if issued else 0.0
+    host = (device.dispatch * work.kernels + device.upload * work.uploads) if setting.issues_one_by_one else 0.0
     launches = work.kernels + COPY_SURCHARGE * work.copies
-    seconds = busy + device.kernel * launches + upload * work.uploads
-    return Cost(work.flops, work.read, work.written, work.kernels, seconds, host)
+    seconds = busy + device.kernel * launches + device.upload * work.uploads
+    return Cost(work.flops, work.read, work.written, work.kernels, seconds, host, work.uploads)
 
 
 def _arithmetic(work: Work, dtype: int | None, device: Device) -> float:

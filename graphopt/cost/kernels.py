@@ -2,7 +2,8 @@
 
 ONNX Runtime (CUDA) runs a node as it stands: one kernel, BatchNormalization folded into the conv before it, and Relu
 inside it (NCHW only: it fuses before it changes the layout). A Concat copies; a Split copies and, when its parts are
-unequal, uploads their sizes first (onnxruntime/core/providers/cuda/tensor/split.cc and concat.cc).
+unequal and not innermost, uploads their sizes first (onnxruntime/core/providers/cuda/tensor/split.cc; measured, see
+docs/cost-model.md).
 
 TensorRT puts point-wise operators into the kernel before them, lets the inputs of a Concat be written where they belong
 when nothing else reads them, and copies a slice only for a reader that cannot read with strides (a convolution, a
@@ -124,7 +125,7 @@ def work_of(node: Node, view: View, setting: Setting) -> Work:
         _gathered(node, read, written),
         written,
         kernels=1,
-        uploads=_uploads(node, outputs, setting),
+        uploads=_uploads(node, outputs, view, setting),
         products=made,
     )
 
@@ -134,12 +135,24 @@ def _gathered(node: Node, read: float, written: float) -> float:
     return min(read, written) if node.op in ("Gather", "GatherElements", "GatherND", "Slice") else read
 
 
-def _uploads(node: Node, outputs: tuple[Tensor | None, ...], setting: Setting) -> int:
-    """Arrays of sizes that ONNX Runtime sends ahead of a Split or Concat with unequal parts."""
-    if setting.device.is_cpu or node.op not in ("Split", "Concat"):
+def _uploads(node: Node, outputs: tuple[Tensor | None, ...], view: View, setting: Setting) -> int:
+    """Arrays of sizes that ONNX Runtime sends ahead of a Split with unequal parts, unless those lie side by side."""
+    if setting.device.is_cpu or node.op != "Split" or len({setting.dims(t) for t in outputs}) == 1:
         return 0
-    parts = node.inputs if node.op == "Concat" else outputs
-    return UPLOADS_OF_UNEQUAL_PARTS if len({setting.dims(t) for t in parts}) > 1 else 0
+    return 0 if _splits_innermost(node, view, setting) else UPLOADS_OF_UNEQUAL_PARTS
+
+
+def _splits_innermost(node: Node, view: View, setting: Setting) -> bool:
+    """Whether each element's neighbours in memory are of its part: the last axis, or channels behind a conv in NHWC."""
+    source = node.input(0)
+    rank = len(setting.dims(source) or ())
+    axis = node.int_attr("axis", 0) % rank if rank else 0
+    if setting.layout is Layout.NHWC and rank == 4 and axis == 1:
+        maker = _kernel_behind(source, view)
+        if maker is not None and maker.op in POINTWISE:
+            maker = _kernel_behind(maker.input(0), view)
+        return maker is not None and maker.op in CONVS
+    return axis == rank - 1
 
 
 def _host(node: Node, view: View, setting: Setting) -> Node | None:

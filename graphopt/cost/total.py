@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from graphopt.cost.arithmetic import FREE
-from graphopt.cost.estimate import estimate
+from graphopt.cost.estimate import estimate, run_seconds
 from graphopt.cost.setting import Setting
 from graphopt.graph import Graph, Model, Node, Tensor, bits_of
 
@@ -39,7 +39,7 @@ def graph_cost(model: Model, setting: Setting) -> GraphCost:
         read=total.read,
         written=total.written,
         kernels=total.kernels,
-        seconds=total.seconds,
+        seconds=run_seconds(total, setting),
         peak_activation_bytes=peak_activation(model.graph, setting),
     )
 

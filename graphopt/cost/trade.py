@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from graphopt.change import Change
-from graphopt.cost.estimate import Cost, estimate, soft_maximum
+from graphopt.cost.estimate import Cost, estimate, soft_maximum, stall_seconds
 from graphopt.cost.setting import Setting
 from graphopt.cost.view import MOST_READERS, Before, Now
 from graphopt.graph import Model, Node
@@ -69,6 +69,9 @@ class TradeJudge:
         if self._total is None:
             self._total = estimate(_model_of(change).graph.nodes, self.setting) - after + before
         was, would_be = self._weighed(before), self._weighed(after)
+        uploads = self._total.uploads  # the first in a graph costs most, the last to go gains most
+        was += stall_seconds(uploads, self.setting)
+        would_be += stall_seconds(uploads - before.uploads + after.uploads, self.setting)
         decision = self._decide(change, was, would_be, before, after)
         self._decisions[decision.rule, decision.at] = decision
         if decision.taken:

@@ -25,6 +25,7 @@ from graphopt.report import Report
 from graphopt.report.build import FirstSize, build_report
 from graphopt.surgeon import from_surgeon, is_surgeon_graph, to_surgeon
 from graphopt.targets import Target
+from graphopt.thin import ThinModel, read_thin
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
@@ -150,7 +151,8 @@ def open_source(
     if isinstance(source, ModelProto):
         return source.graph.name or "model", Source(source, None, dict(shapes or {}))
     path = Path(source)
-    return path.name, Source(read_proto(path), path.parent, dict(shapes or {}))
+    thin = read_thin(path) or ThinModel(read_proto(path))
+    return path.name, Source(thin.proto, path.parent, dict(shapes or {}), thin.stretches)
 
 
 def make_pipeline(pipeline: str | Pipeline) -> Pipeline:

@@ -21,6 +21,8 @@ from graphopt.model import check_model
 from graphopt.pipeline import Context, Options, PassManager, Pipeline
 from graphopt.provenance import stamp
 from graphopt.rewrite import Rewriter
+from graphopt.thin import ThinModel
+from graphopt.weight_file import Stretch
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -35,13 +37,19 @@ class Source:
     proto: ModelProto
     folder: Path | None = None
     shapes: Shapes = field(default_factory=dict)
+    # by the initializer's index in the main graph: the values that were left in the model's file
+    stretches: Mapping[int, Stretch] = field(default_factory=dict)
+
+    def whole(self) -> ModelProto:
+        """The model with all values that its file has. Raises ModelError when the file was written to since."""
+        return ThinModel(self.proto, self.stretches).whole()
 
     def open(self) -> Model:
         """The model as a graph, tidied, checked, shapes fixed, types inferred.
 
         Raises ModelError for a model that is not valid, ShapeError for a shape that does not fit.
         """
-        model = import_model(self.proto, self.folder)
+        model = import_model(self.proto, self.folder, self.stretches)
         tidy(model)
         fix_shapes(model, self.shapes)
         infer_types(model, check_model(model))

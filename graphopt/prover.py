@@ -117,7 +117,7 @@ class Prover:
     def _verifier(self) -> Verifier:
         """Runs the original once, however many candidates are compared with it."""
         return Verifier(
-            Located(self.source.proto, self.source.folder),
+            Located(self.source.whole(), self.source.folder),
             inputs=self.how.inputs,
             samples=self.how.samples,
             seed=self.how.seed,

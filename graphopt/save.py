@@ -23,7 +23,17 @@ from graphopt.data_file import Advance, DataFile
 from graphopt.errors import SaveError
 from graphopt.external import locate, printable
 from graphopt.files import replacing
-from graphopt.graph import ArrayConstant, Constant, LazyConstant, Model, ProtoConstant, Tensor, bits_of, export_model
+from graphopt.graph import (
+    ArrayConstant,
+    Constant,
+    FileConstant,
+    LazyConstant,
+    Model,
+    ProtoConstant,
+    Tensor,
+    bits_of,
+    export_model,
+)
 from graphopt.wire import Initializer, message_size, write_message
 
 # protobuf cannot hold more than 2 GiB in one message; beyond this, weights go to a file of their own
@@ -184,10 +194,12 @@ class _Content:
         if self._goes_out(constant):
             location = f"computed {len(self.computed)}"
             self.computed[location] = constant
-            head = _head(name, constant)
+            head = constant.head(name) if isinstance(constant, FileConstant) else _head(name, constant)
             head.data_location = TensorProto.EXTERNAL
             head.external_data.add(key="location", value=location)
             return head, None
+        if isinstance(constant, FileConstant):
+            return constant.head(name), constant
         if isinstance(constant, LazyConstant | ArrayConstant) and bits_of(constant.dtype) is not None:
             return _head(name, constant), constant
         return constant.to_proto(name), None

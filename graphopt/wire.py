@@ -7,17 +7,17 @@ is a tag, its length and its bytes. So the initializers can follow the rest of t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import BinaryIO
 
 from onnx import GraphProto, ModelProto, TensorProto
 
-from graphopt.graph import Constant, raw_bytes
+from graphopt.graph import Constant, FileConstant, raw_bytes
 
 _GRAPH = ModelProto.GRAPH_FIELD_NUMBER
 _INITIALIZER = GraphProto.INITIALIZER_FIELD_NUMBER
 _RAW_DATA = TensorProto.RAW_DATA_FIELD_NUMBER
-_LENGTH_DELIMITED = 2  # wire type of messages and bytes
+LENGTH_DELIMITED = 2  # wire type of messages and bytes
 
 
 class Initializer:
@@ -33,19 +33,24 @@ class Initializer:
         self.constant = constant
         self.size = head.ByteSize()
         if constant is not None:
-            self.size += len(_prefix(_RAW_DATA, constant.nbytes)) + constant.nbytes
+            self.size += len(prefix(_RAW_DATA, constant.nbytes)) + constant.nbytes
 
     def write(self, file: BinaryIO) -> None:
         """Writes the TensorProto; computes the values for it."""
         file.write(self.head.SerializeToString())
         if self.constant is not None:
-            file.write(_prefix(_RAW_DATA, self.constant.nbytes))
-            file.write(raw_bytes(self.constant))
+            file.write(prefix(_RAW_DATA, self.constant.nbytes))
+            for piece in _pieces(self.constant):
+                file.write(piece)
+
+
+def _pieces(constant: Constant) -> Iterable[bytes | memoryview]:
+    return constant.stretch.pieces() if isinstance(constant, FileConstant) else (raw_bytes(constant),)
 
 
 def message_size(thin: ModelProto, initializers: Sequence[Initializer]) -> int:
     """Bytes of the whole message at most."""
-    return thin.ByteSize() + 32 + sum(i.size + len(_prefix(_INITIALIZER, i.size)) for i in initializers)
+    return thin.ByteSize() + 32 + sum(i.size + len(prefix(_INITIALIZER, i.size)) for i in initializers)
 
 
 def write_message(thin: ModelProto, initializers: Sequence[Initializer], file: BinaryIO) -> None:
@@ -53,21 +58,21 @@ def write_message(thin: ModelProto, initializers: Sequence[Initializer], file: B
     graph = thin.graph.SerializeToString()
     thin.ClearField("graph")
     file.write(thin.SerializeToString())
-    prefixes = [_prefix(_INITIALIZER, i.size) for i in initializers]
+    prefixes = [prefix(_INITIALIZER, i.size) for i in initializers]
     length = len(graph) + sum(len(p) + i.size for p, i in zip(prefixes, initializers, strict=True))
-    file.write(_prefix(_GRAPH, length))
+    file.write(prefix(_GRAPH, length))
     file.write(graph)
-    for prefix, initializer in zip(prefixes, initializers, strict=True):
-        file.write(prefix)
+    for head, initializer in zip(prefixes, initializers, strict=True):
+        file.write(head)
         initializer.write(file)
 
 
-def _prefix(field: int, length: int) -> bytes:
+def prefix(field: int, length: int) -> bytes:
     """Tag and length of a field that holds a message or bytes."""
-    return _varint(field << 3 | _LENGTH_DELIMITED) + _varint(length)
+    return varint(field << 3 | LENGTH_DELIMITED) + varint(length)
 
 
-def _varint(number: int) -> bytes:
+def varint(number: int) -> bytes:
     """Seven bits a byte, the lowest first; all but the last byte have their highest bit set."""
     result = bytearray()
     while number > 0x7F:

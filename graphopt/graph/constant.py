@@ -18,10 +18,14 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from graphopt.weight_file import Stretch
+
 Array = npt.NDArray[Any]
 
 # An array up to this many bytes is kept once it was read: guards ask for small ones again and again.
 CACHED_BYTES = 1 << 16
+# Of larger ones so many bytes are looked at before all are compared.
+SAMPLE_BYTES = 1 << 10
 
 _BITS: dict[int, int] = {
     TensorProto.FLOAT: 32,
@@ -167,6 +171,49 @@ class ProtoConstant(Constant):
         copy.CopyFrom(self.proto)
         copy.name = name
         return copy
+
+
+class FileConstant(Constant):
+    """Values that were left in the model's own file: `stretch` says where, `proto` says all but the values.
+
+    Only for types of a whole number of bytes an element; the stretch is exactly as long as they need.
+    """
+
+    __slots__ = ("_cache", "proto", "stretch")
+
+    def __init__(self, proto: TensorProto, stretch: Stretch) -> None:
+        super().__init__(proto.data_type, tuple(proto.dims))
+        self.proto = proto
+        self.stretch = stretch
+        self._cache: Array | None = None
+
+    def array(self) -> Array:
+        if self._cache is not None:
+            return self._cache
+        stored = numpy_dtype(self.dtype).newbyteorder("<")
+        array = np.frombuffer(self.stretch.read(), stored).astype(numpy_dtype(self.dtype), copy=False)
+        array = array.reshape(self.shape)
+        array.flags.writeable = False
+        if array.nbytes <= CACHED_BYTES:
+            self._cache = array
+        return array
+
+    def sample(self) -> bytes:
+        """Some of the bytes: constants that differ in them are not equal."""
+        stretch = self.stretch
+        return stretch.file.read(stretch.offset + stretch.length - SAMPLE_BYTES, SAMPLE_BYTES)
+
+    def to_proto(self, name: str) -> TensorProto:
+        proto = self.head(name)
+        proto.raw_data = self.stretch.read()
+        return proto
+
+    def head(self, name: str) -> TensorProto:
+        """The TensorProto called `name`, without the values."""
+        proto = TensorProto()
+        proto.CopyFrom(self.proto)
+        proto.name = name
+        return proto
 
 
 class SparseConstant(Constant):

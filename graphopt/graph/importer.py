@@ -6,18 +6,20 @@ a Graph").
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from graphopt.errors import ModelError
 from graphopt.external import printable
-from graphopt.graph.constant import ArrayConstant, Constant, ProtoConstant, SparseConstant
+from graphopt.graph.constant import ArrayConstant, Constant, FileConstant, ProtoConstant, SparseConstant
 from graphopt.graph.graph import Function, Graph, Model
 from graphopt.graph.node import Node, Tensor
 from graphopt.graph.standard import STANDARD, UNKNOWN, is_unknown
+from graphopt.weight_file import Stretch
 
 Scope = dict[str, Tensor]
 
@@ -25,15 +27,19 @@ Scope = dict[str, Tensor]
 _OPTIONAL_DEFAULTS_IR = 4
 
 
-def import_model(proto: ModelProto, folder: Path | None = None) -> Model:
+def import_model(
+    proto: ModelProto, folder: Path | None = None, stretches: Mapping[int, Stretch] = MappingProxyType({})
+) -> Model:
     """The model as a graph of objects; `proto` is kept and never changed.
+
+    `stretches` says, by the initializer's index in the main graph, which values were left in the model's file.
 
     Raises ModelError when names do not resolve: a tensor that two nodes make, or that nothing makes.
     """
     model = Model(proto, folder)
     model.opsets = _opsets(proto.opset_import)
     local = {(f.domain, f.name) for f in proto.functions}
-    model.graph = _Importer(model, local).graph(proto.graph, [], None, model.opsets)
+    model.graph = _Importer(model, local, stretches).graph(proto.graph, [], None, model.opsets)
     for function in proto.functions:
         opsets = {**model.opsets, **_opsets(function.opset_import)}
         body = _Importer(model, local).function(function, opsets)
@@ -53,8 +59,14 @@ def _opsets(imports: Sequence[object]) -> dict[str, int]:
 
 
 class _Importer:
-    def __init__(self, model: Model, local_functions: set[tuple[str, str]]) -> None:
+    def __init__(
+        self,
+        model: Model,
+        local_functions: set[tuple[str, str]],
+        stretches: Mapping[int, Stretch] = MappingProxyType({}),
+    ) -> None:
         self.model = model
+        self.stretches = stretches
         self.local_functions = local_functions
 
     def graph(self, proto: GraphProto, outer: list[Scope], parent: Node | None, opsets: dict[str, int]) -> Graph:
@@ -99,7 +111,7 @@ class _Importer:
 
     def _initializers(self, graph: Graph, proto: GraphProto, scope: Scope, outer: list[Scope]) -> None:
         constants: list[tuple[str, Constant]] = [
-            (t.name, ProtoConstant(t, self.model.folder)) for t in proto.initializer
+            (t.name, self._constant(t, index, graph)) for index, t in enumerate(proto.initializer)
         ]
         self.model.external += [t for t in proto.initializer if t.data_location == TensorProto.EXTERNAL]
         constants += [(t.values.name, SparseConstant(t)) for t in proto.sparse_initializer]
@@ -121,6 +133,10 @@ class _Importer:
             graph.initializers[tensor] = None
             graph.ranks[tensor] = rank
             tensor.dtype, tensor.shape = constant.dtype, constant.shape
+
+    def _constant(self, proto: TensorProto, index: int, graph: Graph) -> Constant:
+        stretch = self.stretches.get(index) if graph.parent is None else None
+        return ProtoConstant(proto, self.model.folder) if stretch is None else FileConstant(proto, stretch)
 
     def _nodes(self, graph: Graph, protos: Sequence[NodeProto], scopes: list[Scope]) -> None:
         """Outputs are defined first, so that nodes may come in any order."""

@@ -10,16 +10,19 @@ import numpy as np
 from onnx import TensorProto
 
 from graphopt.facts import SMALL_BYTES, Facts
-from graphopt.graph import Constant, Graph, LazyConstant, Node, ProtoConstant, SparseConstant, Tensor
+from graphopt.graph import Constant, FileConstant, Graph, LazyConstant, Node, ProtoConstant, SparseConstant, Tensor
 from graphopt.rewrite import Rewriter
 from graphopt.rule import ANY, NoMatch, Rule
 
 
 class ConstantIndex:
-    """The constants seen so far by content. A content is read only when another constant has its dtype and shape."""
+    """The constants seen so far by content.
+
+    A content is read only when another constant has its dtype and shape, and of large ones the same sample.
+    """
 
     def __init__(self) -> None:
-        self._alone: dict[tuple[int, tuple[int, ...]], Tensor] = {}
+        self._alone: dict[Hashable, Tensor] = {}
         self._by_content: dict[Hashable, dict[Graph, Tensor]] = {}
         self._contents: dict[Constant, Hashable] = {}
 
@@ -27,7 +30,7 @@ class ConstantIndex:
         """A constant of equal content that `tensor`'s graph sees, not `tensor` itself; else notes `tensor`."""
         constant = tensor.constant
         assert constant is not None
-        kind = (constant.dtype, constant.shape)
+        kind = (constant.dtype, constant.shape, constant.sample() if isinstance(constant, FileConstant) else b"")
         first = self._alone.setdefault(kind, tensor)
         if first is tensor:
             return None

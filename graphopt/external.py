@@ -36,13 +36,19 @@ def locate(tensor: TensorProto, folder: Path | None) -> Place:
     if not location:
         raise ModelError(f"tensor '{name}' has external data but names no file; export the model again.")
     root = folder.resolve()
-    path = (root / location).resolve()
+    try:
+        path = (root / location).resolve()
+        is_there = path.is_file()
+    except (OSError, ValueError, RuntimeError):  # a name that no system takes, a link to itself
+        raise ModelError(
+            f"tensor '{name}' names no file with '{printable(location)}'; export the model again."
+        ) from None
     if Path(location).is_absolute() or not path.is_relative_to(root):
         raise UnsafeModelError(
             f"tensor '{name}' keeps its data outside the model's folder ('{printable(location)}'); "
             "move the file beside the model and save it again."
         )
-    if not path.is_file():
+    if not is_there:
         raise ModelError(
             f"the external data '{printable(location)}' of tensor '{name}' is missing; put it beside the model."
         )

@@ -10,16 +10,19 @@ from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import ModelProto, TensorProto
+from onnx import ModelProto
 
 from graphopt.errors import ModelError
-from graphopt.external import locate, printable
+from graphopt.external import printable
 from graphopt.files import check_place, replacing, write_atomically
 from graphopt.flaws import check_tolerantly
-from graphopt.graph import Model, ProtoConstant, bits_of
+from graphopt.graph import Model
 from graphopt.inference import skeleton
 from graphopt.pieces import infer
 from graphopt.save import save, to_proto
+from graphopt.stored import check_stored
+
+LARGEST_FILE = onnx.checker.MAXIMUM_PROTOBUF  # bytes
 
 __all__ = [
     "check",
@@ -43,6 +46,10 @@ def read_proto(path: Path) -> ModelProto:
         raise ModelError(f"there is no file '{name}'; check the path.")
     if path.is_dir():
         raise ModelError(f"'{name}' is a folder; name the .onnx file in it.")
+    if path.stat().st_size > LARGEST_FILE:
+        raise ModelError(
+            f"'{name}' is larger than 2 GiB, which protobuf does not read; export the model with external data."
+        )
     try:
         proto = onnx.load(str(path), load_external_data=False)
     except (DecodeError, UnicodeDecodeError):
@@ -61,36 +68,10 @@ def check_model(model: Model) -> ModelProto:
 
     Raises ModelError for a model that is not valid, UnsafeModelError when it reaches out of its folder.
     """
-    for graph in model.graphs():
-        constants = [t.constant for t in graph.initializers]
-        for constant in (*constants, *graph.defaults.values()):
-            if isinstance(constant, ProtoConstant):
-                _check_tensor(constant)
+    check_stored(model)
     proto = skeleton(model)
     model.tolerated = check(proto)
     return proto
-
-
-def _check_tensor(constant: ProtoConstant) -> None:
-    """Whether the data of a weight is as long as its shape says; the values are not read."""
-    proto = constant.proto
-    name = printable(proto.name)
-    if any(d < 0 for d in constant.shape):
-        raise ModelError(f"tensor '{name}' has a negative dimension; export the model again.")
-    if proto.data_type == TensorProto.UNDEFINED:
-        raise ModelError(f"tensor '{name}' has no data type; export the model again.")
-    bits = bits_of(constant.dtype)
-    if constant.is_external:
-        place = locate(proto, constant.folder)
-        found = place.length if place.length is not None else place.path.stat().st_size - place.offset
-    elif proto.HasField("raw_data"):
-        found = len(proto.raw_data)
-    else:
-        return
-    if bits is not None and found < constant.nbytes:
-        raise ModelError(
-            f"tensor '{name}' holds {found} bytes where its shape needs {constant.nbytes}; export the model again."
-        )
 
 
 def check(proto: ModelProto) -> list[str]:

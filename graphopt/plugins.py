@@ -18,8 +18,8 @@ PRESETS = {
     "clean": "clean-up, fold-constants, clean-up, share-duplicates, simplify-layout, share-duplicates, clean-up",
     "default": (
         "clean-up, fold-constants, clean-up, share-duplicates, simplify-layout, elide-concats, recognize-blocks, "
-        "fuse-vertical, merge-siblings, elide-concats, fold-constants, simplify-layout, share-duplicates, "
-        "fuse-vertical, clean-up, spell-blocks"
+        "fuse-vertical, merge-siblings, elide-concats, fold-constants, simplify-layout, fuse-for-onnxruntime, "
+        "share-duplicates, fuse-vertical, clean-up, spell-blocks"
     ),
 }
 

@@ -8,6 +8,7 @@ from graphopt_passes.concats import ElideConcats
 from graphopt_passes.constants import FoldConstants
 from graphopt_passes.dead_layers import CleanUp
 from graphopt_passes.duplicates import ShareDuplicates
+from graphopt_passes.fused import FuseForOnnxRuntime
 from graphopt_passes.layout import SimplifyLayout
 from graphopt_passes.siblings import MergeSiblings
 from graphopt_passes.vertical import FuseVertical
@@ -21,5 +22,6 @@ PASSES: tuple[type[Pass], ...] = (
     FoldConstants,
     ElideConcats,
     MergeSiblings,
+    FuseForOnnxRuntime,
     SpellBlocks,
 )

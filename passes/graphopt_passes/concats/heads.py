@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphopt.facts import Facts
-from graphopt.graph import Node, Shape, Tensor
+from graphopt.graph import Node, Tensor
 from graphopt.rewrite import Rewriter
 from graphopt.rule import NoMatch, Rule
 from graphopt_passes.common.arguments import permutation
 from graphopt_passes.common.cutting import divide
+from graphopt_passes.common.dividing import divided_last_axis
 from graphopt_passes.common.splits import split_axis, split_sizes
 
 Perm = tuple[int, ...]
@@ -60,8 +61,8 @@ class SinkSplitBelowHeads(Rule[DividedHeads]):
         if sizes is None or len(sizes) < 2:
             return NoMatch("its parts are not known, or it has one", node)
         parts = []
-        for tensor, size in zip(node.outputs, sizes, strict=True):
-            part = None if tensor is None else _part(tensor, size, source.shape, facts)
+        for tensor in node.outputs:
+            part = None if tensor is None else _part(tensor, facts)
             if part is None:
                 return NoMatch("a part is not told apart by heads and transposed, and nothing else", node)
             parts.append(part)
@@ -85,26 +86,15 @@ class SinkSplitBelowHeads(Rule[DividedHeads]):
                 edit.replace(part.transpose, edit.like(part.transpose, [tensor], perm=rest))
 
 
-def _part(tensor: Tensor, size: int, shape: Shape, facts: Facts) -> Part | None:
-    """How `tensor`, of `shape` up to its last axis, which has `size`, is told apart by heads; None when it is not."""
+def _part(tensor: Tensor, facts: Facts) -> Part | None:
+    """How `tensor` is told apart by heads that are transposed; None when it is not, or something else reads it."""
     reshape = facts.sole_consumer(tensor, "Reshape")
-    target = facts.ints(reshape.input(1)) if reshape is not None else None
-    transpose = facts.sole_consumer(reshape.result, "Transpose") if reshape is not None else None
+    divided = divided_last_axis(reshape, 2, facts) if reshape is not None else None
+    if reshape is None or divided is None or reshape.input(0) is not tensor:
+        return None
+    transpose = facts.sole_consumer(reshape.result, "Transpose")
     perm = permutation(transpose, facts) if transpose is not None else None
-    if reshape is None or transpose is None or target is None or perm is None:
+    if transpose is None or perm is None or len(perm) != len(divided.leading) + 2:
         return None
-    if reshape.input(0) is not tensor or reshape.int_attr("allowzero", 0) or len(target) != len(shape) + 1:
-        return None
-    leading, (heads, width) = target[:-2], target[-2:]
-    kept = all(t in (0, -1) or (t == dim and t > 0) for t, dim in zip(leading, shape, strict=False))
-    if not kept or len(perm) != len(target) or target.count(-1) > 1:
-        return None
-    if -1 in (heads, width):
-        known = max(heads, width)
-        if known <= 0 or size % known:
-            return None
-        heads, width = (size // known, width) if heads == -1 else (heads, size // known)
-    # with one -1 among the leading ones, it stands for the dimension at its place only if the heads hold all of `size`
-    if heads <= 0 or width <= 0 or heads * width != size:
-        return None
-    return Part(heads, leading, width, transpose, perm)
+    heads, width = divided.tail
+    return Part(heads, divided.leading, width, transpose, perm)

@@ -10,6 +10,8 @@ from graphopt.pipeline import Context, Pass
 from graphopt.rule import Rule
 from graphopt.targets import Target
 from graphopt_passes.fused.attention import FuseAttention, FuseMultiHeadAttention
+from graphopt_passes.fused.gelus import FuseBiasGelu
+from graphopt_passes.fused.norms import FuseSkipNorm
 from graphopt_passes.fused.products import FuseTransposedProduct
 
 
@@ -21,6 +23,8 @@ class FuseForOnnxRuntime(Pass):
     rules: ClassVar[tuple[Rule[Any], ...]] = (
         FuseAttention(),
         FuseMultiHeadAttention(),
+        FuseSkipNorm(),
+        FuseBiasGelu(),
         FuseTransposedProduct(),
     )
 
@@ -28,8 +32,8 @@ class FuseForOnnxRuntime(Pass):
         """Runs the rules where the target has the operators: products last, since they are parts of attention."""
         if context.options.target is not Target.ONNXRUNTIME:
             return Stop.DONE
-        *attention, product = self.rules
-        stop = context.run_rules(attention)
+        *others, product = self.rules
+        stop = context.run_rules(others)
         return stop if stop != Stop.DONE else context.run_rules([product])
 
 

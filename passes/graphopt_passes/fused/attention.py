@@ -20,9 +20,8 @@ from graphopt_passes.common.arguments import permutation
 from graphopt_passes.common.cutting import cut, divide
 from graphopt_passes.common.dividing import joins_last_axes
 from graphopt_passes.common.shapes import broadcasts_into
+from graphopt_passes.fused.biases import DOMAIN, is_own
 from graphopt_passes.fused.heads import SWAP, Heads, heads_of, rows_of
-
-DOMAIN = "com.microsoft"
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class AttentionBlock:
 
 def attention_block(node: Node, facts: Facts) -> AttentionBlock | NoMatch:
     """The block that ends in the Reshape `node`, with as many and as wide heads in query, key and value."""
-    if facts.target is not Target.ONNXRUNTIME or node.owner.opsets is not facts.model.opsets:
+    if facts.target is not Target.ONNXRUNTIME or not is_own(node, facts):
         return NoMatch("only ONNX Runtime has this operator, outside of functions", node)
     transpose = inner(node.input(0), facts, "Transpose")
     if transpose is None or permutation(transpose, facts) != SWAP or not joins_last_axes(node, facts):

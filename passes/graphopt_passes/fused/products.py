@@ -12,8 +12,7 @@ from graphopt.rewrite import Rewriter
 from graphopt.rule import Exactness, NoMatch, Rule
 from graphopt.targets import Target
 from graphopt_passes.common.arguments import permutation
-
-DOMAIN = "com.microsoft"
+from graphopt_passes.fused.biases import DOMAIN, is_own
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class FuseTransposedProduct(Rule[TransposedProduct]):
     exactness = Exactness.REASSOCIATES
 
     def match(self, node: Node, facts: Facts) -> TransposedProduct | NoMatch:
-        if facts.target is not Target.ONNXRUNTIME or node.owner.opsets is not facts.model.opsets:
+        if facts.target is not Target.ONNXRUNTIME or not is_own(node, facts):
             return NoMatch("only ONNX Runtime has FusedMatMul, outside of functions", node)
         if node.result.dtype != TensorProto.FLOAT:
             return NoMatch("it is not of float32", node)

@@ -21,12 +21,16 @@ FEW_FOR_DOUBLES = "its data is of doubles, for which the runtime lacks the opera
 
 @dataclass(frozen=True)
 class Activation:
-    """`last` computes operator `op` with `attrs` of `x`."""
+    """`last` computes operator `op` with `attrs` of `x`.
+
+    `core` is the node that other rewrites leave where it is, `last` unless told.
+    """
 
     last: Node
     x: Tensor
     op: str
     attrs: dict[str, Any] = field(default_factory=dict)
+    core: Node | None = None
 
 
 def needs_opset(node: Node, facts: Facts, op: str, version: int, what: str) -> Refused | None:
@@ -55,7 +59,7 @@ class _Recognize(Rule[Activation]):
             return NoMatch("its data is not known to be of floats", node)
         if found.x.dtype == TensorProto.DOUBLE and not self.for_doubles:
             return Refused(FEW_FOR_DOUBLES, node)
-        return needs_opset(node, facts, *self.operator) or found
+        return needs_opset(found.core or node, facts, *self.operator) or found
 
     def rewrite(self, found: Activation, edit: Rewriter) -> None:
         edit.replace(found.last, edit.node(found.op, [found.x], found.attrs, name=found.last.name))
@@ -205,7 +209,7 @@ class RecognizeGelu(_Recognize):
                 continue
             approximate = _gelu_form(bell[0], x, facts)
             if approximate is not None:
-                return Activation(node, x, "Gelu", {"approximate": approximate})
+                return Activation(node, x, "Gelu", {"approximate": approximate}, core=bell[0])
         return None
 
 

@@ -40,6 +40,7 @@ from graphopt.graph.exporter import as_dim, inline_initializer
 from graphopt.graph.standard import is_unknown
 from graphopt.loop_claims import MADE_UP, unproven_claims, withdraw
 from graphopt.pieces import infer
+from graphopt.propagation import is_bounded
 
 # A constant up to this many bytes goes into the skeleton: it may be a shape, an axis, a pad.
 SKELETON_BYTES = 1 << 10
@@ -109,9 +110,10 @@ def infer_types(model: Model, proto: ModelProto | None = None, proven: Mapping[T
     proto = proto if proto is not None else skeleton(model)
     forget_claims(proto.graph, model.graph.opset)
     _claim(proto.graph, proven or {})
+    propagates = _propagates(model) and is_bounded(model)
     while True:
         try:
-            inferred = infer(proto, len(model.graph.holders), strict=False, data_prop=_propagates(model))
+            inferred = infer(proto, len(model.graph.holders), strict=False, data_prop=propagates)
         except Exception:  # onnx raises what its C++ threw: no types is a correct answer
             return
         _note_graph(inferred.graph, model.graph, next(_RUNS))

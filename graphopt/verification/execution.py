@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from graphopt.errors import ExecutionError
 from graphopt.verification import source
 from graphopt.verification.samples import Run, Sample
-from graphopt.verification.sessions import Engine, Failed, OnnxRuntime, Reference, Rejected, first_line
+from graphopt.verification.sessions import Engine, Failed, OnnxRuntime, Reference, Rejected, Unbounded, first_line
 from graphopt.verification.source import Located
 from graphopt.verification.values import Feeds, Value, names
 
@@ -67,6 +67,11 @@ class Original:
                 engine = self._engines[index](self.model)
                 with running(engine, "original") as run:
                     self._found[index] = self._make_samples(run), engine.name
+            except Unbounded as error:
+                raise ExecutionError(
+                    f"the model cannot be executed here ({str(error).rstrip('.')}); compare each rewrite on its own "
+                    "with --verify each, or skip the comparison with --no-verify."
+                ) from error
             except (Rejected, Failed) as error:
                 self._found[index] = error
         return self._found[index]

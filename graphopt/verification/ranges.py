@@ -17,6 +17,8 @@ import onnx.inliner
 import onnx.numpy_helper
 import onnx.shape_inference
 
+from graphopt.graph import import_model
+from graphopt.propagation import is_bounded
 from graphopt.verification import source
 from graphopt.verification.interface import Dim
 from graphopt.verification.values import Array
@@ -164,7 +166,7 @@ def with_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
     try:
         if thin.functions:
             thin = onnx.inliner.inline_local_functions(thin)
-        return onnx.shape_inference.infer_shapes(thin, data_prop=True)
+        return onnx.shape_inference.infer_shapes(thin, data_prop=is_bounded(import_model(thin)))
     except Exception:  # it raises several kinds without a common base; shapes are a hint here
         return thin
 

@@ -17,7 +17,7 @@ from graphopt.errors import InputsError
 from graphopt.verification.draw import OTHER_SIZES, SIZES, STYLES, Sizes, Style, TooLarge, draw, draw_overrides
 from graphopt.verification.interface import dims, overridable_inputs, required_inputs, shape
 from graphopt.verification.ranges import Range
-from graphopt.verification.sessions import Failed
+from graphopt.verification.sessions import Failed, Unbounded
 from graphopt.verification.values import Array, Feeds, Value, describe, is_custom, is_float, leaves, names
 
 Inputs: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | Sequence[Mapping[str, Any]]"
@@ -166,6 +166,8 @@ class _Drawing:
         for sizes, style in ways:
             try:
                 sample = self.sample(sizes, style)
+            except Unbounded:
+                raise
             except (Failed, TooLarge) as failure:
                 first_failure = first_failure or failure
                 continue
@@ -185,6 +187,8 @@ class _Drawing:
             more = feeds | draw_overrides(self.proto, self.rng)
             try:
                 return Sample(more, self.run(more))
+            except Unbounded:
+                raise
             except Failed:
                 pass  # other values than the default may not fit the model
         return Sample(feeds, self.run(feeds))

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 
 from graphopt.errors import ExecutionError
-from graphopt.verification import source
+from graphopt.verification import source, watch
 from graphopt.verification.source import Located
 from graphopt.verification.values import Array, Feeds, Value, is_custom
 
@@ -39,6 +39,10 @@ class Failed(Exception):
     """The engine took the model but could not run it on these inputs."""
 
 
+class Unbounded(Failed):
+    """The run would take more time or memory than there is, by any engine; other inputs are not worth a try."""
+
+
 class Engine(Protocol):
     """One model made ready to run."""
 
@@ -59,7 +63,11 @@ class OnnxRuntime:
 
     name = "ONNX Runtime with its optimizations off"
 
-    def __init__(self, model: Located, libraries: Sequence[str] = (), threads: int = 0) -> None:
+    def __init__(
+        self, model: Located, libraries: Sequence[str] = (), threads: int = 0, seconds: float | None = None
+    ) -> None:
+        self._seconds = seconds
+        self.has_loops = watch.has_loops(model.proto)
         self._spilled: tempfile.TemporaryDirectory[str] | None = None
         self.session = self._open(model, libraries, threads)
         self._elements = {value.name: value.type.tensor_type.elem_type for value in model.proto.graph.input}
@@ -95,16 +103,26 @@ class OnnxRuntime:
 
     def run(self, feeds: Feeds) -> dict[str, Value]:
         """Runs the model once and returns its outputs by name, in order. Raises `Failed`."""
+        if not self.has_loops:
+            return self._run(feeds, None)
+        with watch.watched(self._seconds or watch.MOST_SECONDS) as (options, reasons):
+            try:
+                return self._run(feeds, options)
+            except Failed as error:
+                raise Unbounded(reasons[0]) if reasons else error from error
+
+    def _run(self, feeds: Feeds, options: Any) -> dict[str, Value]:
         try:
             if self.is_plain:
-                results = self.session.run(None, dict(feeds))
+                results = self.session.run(None, dict(feeds), options)
             else:
                 inputs = {name: self._ort_value(name, value) for name, value in feeds.items()}
-                results = [_from_ort_value(value) for value in self.session.run_with_ort_values(None, inputs)]
+                values = self.session.run_with_ort_values(None, inputs, options)
+                results = [_from_ort_value(value) for value in values]
         except NotImplementedError as error:
             raise Failed(str(error)) from error
         except Exception as error:  # as above
-            raise Failed(first_line(error)) from error
+            raise _failure(error) from error
         return dict(zip(self._outputs, results, strict=True))
 
     def _ort_value(self, name: str, value: Value) -> Any:
@@ -154,6 +172,15 @@ def _session(message: bytes | str, options: Any) -> Any:
 def _rejection(error: Exception) -> Rejected:
     unimplemented = "NOT_IMPLEMENTED" in str(error) or "opset" in str(error).lower()
     return Rejected(first_line(error), unimplemented=unimplemented)
+
+
+# what ONNX Runtime says of sizes that no memory, or no integer, holds
+_TOO_LARGE = re.compile(r"Failed to allocate memory|bad_alloc|exceeds the supported maximum|Integer overflow")
+
+
+def _failure(error: Exception) -> Failed:
+    kind = Unbounded if isinstance(error, MemoryError) or _TOO_LARGE.search(str(error)) else Failed
+    return kind(first_line(error))
 
 
 def with_ir_version(message: bytes, version: int) -> bytes:
@@ -257,6 +284,7 @@ __all__ = [
     "OnnxRuntime",
     "Reference",
     "Rejected",
+    "Unbounded",
     "bits",
     "first_line",
     "with_ir_version",

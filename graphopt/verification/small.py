@@ -10,10 +10,13 @@ import onnx
 from graphopt.errors import ExecutionError
 from graphopt.verification import source
 from graphopt.verification.measure import Measure
-from graphopt.verification.sessions import Engine, Failed, OnnxRuntime, Reference, Rejected
+from graphopt.verification.sessions import Engine, Failed, OnnxRuntime, Reference, Rejected, Unbounded
 from graphopt.verification.source import Located
 from graphopt.verification.tolerance import Criterion, Tolerance, judge
 from graphopt.verification.values import Feeds, Value, describe, leaves
+
+# Seconds that one run of a small model with loops may take.
+MOST_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def compare_small(
 
 
 def _engines(first: Located, second: Located) -> Iterator[Callable[[Located], Engine]]:
-    yield lambda model: OnnxRuntime(model, threads=1)
+    yield lambda model: OnnxRuntime(model, threads=1, seconds=MOST_SECONDS)
     if not source.foreign_operators(first.proto) and not source.foreign_operators(second.proto):
         yield Reference
 
@@ -85,6 +88,8 @@ def _compare(
     for given in feeds:
         try:
             expected = one.run(given)
+        except Unbounded:
+            raise
         except Failed as error:
             refusal = error
             continue

@@ -267,7 +267,7 @@ def _range(node: Node, values: KnownValues) -> Outputs | None:
     if len(numbers) != 3 or any(n is None or len(n) != 1 for n in numbers) or parts[0] is None:
         return None
     (start,), (limit,), (delta,) = (n for n in numbers if n is not None)
-    if delta == 0 or len(range(start, limit, delta)) > MOST_ELEMENTS:
+    if delta == 0 or (limit - start) / delta > MOST_ELEMENTS:  # len() of a range fails beyond 2^63
         return None
     return [Value(parts[0].dtype, _object_array(list(range(start, limit, delta))))]
 

@@ -94,7 +94,7 @@ class _Computable:
             return
         freed = sum(self._freed_by(t) for t in dict.fromkeys(inputs))
         work = sum(sizes.values())
-        if work > MOST_WORK_BYTES and work > sum(self._size(t) for t in inputs):
+        if work > MOST_WORK_BYTES and work > sum(self._size(t) for t in dict.fromkeys(inputs)):
             return
         lazy = self._lazily(node, inputs)
         if lazy is None and any(t in self.lazy for t in inputs):

@@ -10,6 +10,7 @@ import onnx
 import pytest
 from onnx import ModelProto
 
+from graphopt import optimize
 from graphopt.driver import run_rules
 from graphopt.facts import Facts
 from graphopt.graph import import_model
@@ -37,6 +38,10 @@ WEIGHTS = {
     "half": np.float32(0.5),
     "one": np.float32(1),
     "root2": np.float32(2**0.5),
+    "root": np.float32((2 / np.pi) ** 0.5),
+    "cubic": np.float32(0.044715),
+    "gm": normal(9, 7),
+    "gb": normal(7),
 }
 CONV = "c = Conv<pads=[1,1,1,1]>(x, w, b)"
 
@@ -60,11 +65,25 @@ BLOCKS = {
     "MatMulRelu": "p = MatMul(x, m) c = Add(p, mb) y = Relu(c)",
     "MatMulAddRelu": "p = MatMul(x, m) c = Add(p, mb) s = Add(c, r) y = Relu(s)",
     "ConvSwish": f"{CONV} s = Sigmoid(c) y = Mul(c, s)",
+    "ConvSelu": f"{CONV} y = Selu(c)",
+    "ConvSoftplus": f"{CONV} y = Softplus(c)",
+    "ConvAddSwish": f"{CONV} s = Add(c, r) g = Sigmoid(s) y = Mul(g, s)",
+    "ConvTransposeAddClip": "c = ConvTranspose<pads=[1,1,1,1]>(x, wt, b) s = Add(r, c) y = Clip(s, low, high)",
     "ConvHardSwish": f"{CONV} a = Add(c, three) k = Clip(a, low, high) p = Mul(c, k) y = Div(p, high)",
 }
+# activations that are spelled as arithmetic, each behind a Conv
+COMPOSITE = {
+    "ConvSwish": "s = Sigmoid(c) y = Mul(s, c)",
+    "ConvHardSwish": "a = Add(c, three) k = Clip(a, low, high) d = Div(k, high) y = Mul(c, d)",
+    "ConvGelu": "a = Div(c, root2) e = Erf(a) f = Add(e, one) p = Mul(c, f) y = Mul(p, half)",
+    "ConvGelu by tanh": "p = Pow(c, three) q = Mul(p, cubic) u = Add(c, q) s = Mul(u, root) t = Tanh(s) "
+    "v = Add(t, one) k = Mul(c, v) y = Mul(k, half)",
+    "ConvMish": "s = Softplus(c) t = Tanh(s) y = Mul(c, t)",
+}  # fmt: skip
+ALL = [*BLOCKS.items(), *((name.partition(" ")[0], f"{CONV} {text}") for name, text in COMPOSITE.items())]
 
 
-@pytest.mark.parametrize(("name", "text"), BLOCKS.items())
+@pytest.mark.parametrize(("name", "text"), ALL)
 def test_one_call_of_a_function(name: str, text: str) -> None:
     before = graph(text)
     result, log = apply(SpellBlockAsFunction(), before)
@@ -89,7 +108,35 @@ def test_equal_blocks_share_a_function() -> None:
     check_numbers(before, result, exact=True)
 
 
-@pytest.mark.parametrize(("name", "text"), BLOCKS.items())
+def test_a_gemm_is_a_block() -> None:
+    text = "graph (float[3,9] x) => (float[A,B] y) { p = Gemm<transB=0>(x, gm, gb) y = Gelu(p) }"
+    before = model(text, used(WEIGHTS, text), opset=20)
+    result, _ = apply(SpellBlockAsFunction(), before)
+    assert [n.op_type.partition("_")[0] for n in result.graph.node] == ["GemmGelu"]
+    check_numbers(before, result, exact=True)
+
+
+@pytest.mark.parametrize(("name", "text"), ALL)
+def test_a_function_names_all_that_it_was_made_of(name: str, text: str) -> None:
+    before = graph(text)
+    for i, node in enumerate(before.graph.node):
+        node.name = f"{node.op_type}_{i}"
+    (call,) = optimize(before, pipeline="spell-blocks", block="function", verify=False).model.graph.node
+    (entry,) = (e.value for e in call.metadata_props if e.key.endswith("from"))
+    assert set(json.loads(entry)) == {node.name for node in before.graph.node}
+
+
+def test_tensorrt_takes_functions() -> None:
+    pytest.importorskip("tensorrt_rtx")
+    from graphopt.tensorrt import check_parse
+
+    for name, text in ALL:
+        result, _ = apply(SpellBlockAsFunction(), graph(text))
+        report = check_parse(result)
+        assert report.accepted, f"{name}: {report}"
+
+
+@pytest.mark.parametrize(("name", "text"), ALL)
 def test_nodes_carry_their_block(name: str, text: str) -> None:
     before = graph(text)
     result, _ = apply(TagBlock(), before)
@@ -163,8 +210,6 @@ def test_the_pass_spells_as_it_is_asked() -> None:
 
 
 def test_a_changed_model_is_tagged_and_names_what_blocks_are_made_of() -> None:
-    from graphopt import optimize
-
     text = f"{CONV} k = Mul(c, slope) y = Relu(k)"
     plain = optimize(graph(text)).model
     assert all(TAG in {e.key for e in n.metadata_props} for n in plain.graph.node)

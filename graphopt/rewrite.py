@@ -9,6 +9,7 @@ import numpy as np
 
 from graphopt.change import Application, Change, Judge, Log
 from graphopt.graph import Array, ArrayConstant, Constant, Function, Graph, Model, Node, Tensor
+from graphopt.graph.copies import tensors_read
 from graphopt.graph.edits import Journal
 from graphopt.node_types import infer_node
 from graphopt.rule import RewriteRefusedError, Rule
@@ -171,18 +172,29 @@ class Rewriter:
         self._journal.add_initializer(tensor)
         return tensor
 
-    def replace(self, old: Node, new: Node) -> None:
+    def place(self, node: Node) -> Node:
+        """Puts a copy that `graphopt.graph.copies` made into the root's graph."""
+        self._journal.attach(node, self.graph)
+        self._made[node] = None
+        return node
+
+    def place_constant(self, tensor: Tensor) -> None:
+        """Lists a copy of an initializer, made for the root's graph, among those of it."""
+        self._journal.add_initializer(tensor)
+
+    def replace(self, old: Node, new: Node, kept: Sequence[int] | None = None) -> None:
         """Puts `new` in the place of `old`: it takes over the output tensors, names included, and `old` is erased.
 
-        `new` has at least as many outputs as `old`. Further outputs of `new` keep their own tensors.
+        `new` has at least as many outputs as `old`, or as `kept` has, which are the indices of those outputs of `old`
+        that it makes. Further outputs of `new` keep their own tensors.
         """
-        outputs = old.outputs
+        outputs = old.outputs if kept is None else tuple([old.output(i) for i in kept])
         self._erase(old)
         fresh = new.outputs
         merged = [o if o is not None else f for o, f in zip(outputs, fresh, strict=False)]
-        for kept, spare in zip(outputs, fresh, strict=False):
-            if kept is not None and spare is not None:
-                self._refine(kept, spare)
+        for tensor, spare in zip(outputs, fresh, strict=False):
+            if tensor is not None and spare is not None:
+                self._refine(tensor, spare)
         self._journal.set_outputs(new, (*merged, *fresh[len(outputs) :]))
         for tensor in outputs:
             if tensor is not None:
@@ -326,7 +338,7 @@ class Rewriter:
     def _erase(self, node: Node) -> None:
         self._consumed.setdefault(node, node.outputs)
         self._journal.detach(node)
-        for tensor in _read_by(node):
+        for tensor in tensors_read(node):
             self._watch(tensor)
 
     def _watch(self, tensor: Tensor) -> None:
@@ -345,7 +357,7 @@ class Rewriter:
                 self._erase(node)
             if not node.is_erased:
                 continue
-            for tensor in _read_by(node):
+            for tensor in tensors_read(node):
                 if tensor.is_used:
                     continue
                 producer = tensor.producer
@@ -356,16 +368,6 @@ class Rewriter:
                     stack.append(producer)
                 elif tensor in tensor.graph.initializers:
                     self._journal.drop_initializer(tensor)
-
-
-def _read_by(node: Node) -> list[Tensor]:
-    """What a node, bodies included, reads."""
-    tensors = [t for t in node.inputs if t is not None]
-    for body in node.subgraphs():
-        tensors += body.outputs
-        for inner in body.nodes:
-            tensors += _read_by(inner)
-    return tensors
 
 
 def _trimmed(inputs: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:

@@ -7,6 +7,7 @@ from graphopt_passes.blocks import RecognizeBlocks, SpellBlocks
 from graphopt_passes.concats import ElideConcats
 from graphopt_passes.constants import FoldConstants
 from graphopt_passes.dead_layers import CleanUp
+from graphopt_passes.dead_layers.unrolling import UnrollLoops
 from graphopt_passes.duplicates import ShareDuplicates
 from graphopt_passes.fused import FuseForOnnxRuntime
 from graphopt_passes.layout import SimplifyLayout
@@ -24,4 +25,5 @@ PASSES: tuple[type[Pass], ...] = (
     MergeSiblings,
     FuseForOnnxRuntime,
     SpellBlocks,
+    UnrollLoops,
 )

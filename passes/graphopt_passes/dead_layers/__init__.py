@@ -45,9 +45,11 @@ from graphopt_passes.dead_layers.reshapes import (
     DropTileOnce,
     DropUnsqueezeOfNothing,
 )
+from graphopt_passes.dead_layers.results import DropUnchangedState, DropUnreadBranchResults, DropUnreadIterations
 from graphopt_passes.dead_layers.states import DropZeroStates
 from graphopt_passes.dead_layers.statistics import BatchOfOneToInstanceNorm
 from graphopt_passes.dead_layers.unread import DropUnreadOutputs, EraseUnreadNode
+from graphopt_passes.dead_layers.unrolling import InlineSingleIteration
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,10 @@ class CleanUp(Pass):
         DropUnreadOutputs(),
         ConstantToInitializer(),
         InlineKnownBranch(),
+        InlineSingleIteration(),
+        DropUnreadIterations(),
+        DropUnreadBranchResults(),
+        DropUnchangedState(),
         DropIdentity(),
         DropoutMaskIsTrue(),
         DropDropout(),

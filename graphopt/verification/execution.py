@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from graphopt.errors import ExecutionError
 from graphopt.verification import source
 from graphopt.verification.samples import Run, Sample
-from graphopt.verification.sessions import Engine, Failed, OnnxRuntime, Reference, Rejected, Unbounded, first_line
+from graphopt.verification.sessions import Engine, Failed, OnnxRuntime, Reference, Rejected, Unbounded, failed_run
 from graphopt.verification.source import Located
 from graphopt.verification.values import Feeds, Value, names
 
@@ -104,7 +104,7 @@ def running(engine: Engine, name: str) -> Iterator[Run]:
             except Failed:
                 raise
             except Exception as error:  # onnxruntime's exceptions have no common base below Exception
-                raise Failed(first_line(error)) from error
+                raise failed_run(error) from error
 
         yield run
 

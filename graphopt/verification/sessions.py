@@ -81,6 +81,7 @@ class OnnxRuntime:
     def _open(self, model: Located, libraries: Sequence[str], threads: int) -> Any:
         import onnxruntime
 
+        onnxruntime.set_default_logger_severity(4)  # some errors pass by the session's own
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -122,7 +123,7 @@ class OnnxRuntime:
         except NotImplementedError as error:
             raise Failed(str(error)) from error
         except Exception as error:  # as above
-            raise _failure(error) from error
+            raise failed_run(error) from error
         return dict(zip(self._outputs, results, strict=True))
 
     def _ort_value(self, name: str, value: Value) -> Any:
@@ -175,12 +176,21 @@ def _rejection(error: Exception) -> Rejected:
 
 
 # what ONNX Runtime says of sizes that no memory, or no integer, holds
-_TOO_LARGE = re.compile(r"Failed to allocate memory|bad_alloc|exceeds the supported maximum|Integer overflow")
+_TOO_LARGE = re.compile(
+    r"Failed to allocate memory|bad_alloc|exceeds the supported maximum|Integer overflow|Calculation for Tensor"
+)
+_ALLOCATION = re.compile(r"requested buffer of size (\d+)")
 
 
-def _failure(error: Exception) -> Failed:
-    kind = Unbounded if isinstance(error, MemoryError) or _TOO_LARGE.search(str(error)) else Failed
-    return kind(first_line(error))
+def failed_run(error: Exception) -> Failed:
+    """What an error of ONNX Runtime's while it runs means."""
+    said = str(error)
+    allocation = _ALLOCATION.search(said)
+    if allocation is not None:
+        return Unbounded(f"it asks for {int(allocation[1]):,} bytes of memory at once")
+    if isinstance(error, MemoryError) or _TOO_LARGE.search(said):
+        return Unbounded("it asks for more memory than any machine has")
+    return Failed(first_line(error))
 
 
 def with_ir_version(message: bytes, version: int) -> bytes:
@@ -286,6 +296,7 @@ __all__ = [
     "Rejected",
     "Unbounded",
     "bits",
+    "failed_run",
     "first_line",
     "with_ir_version",
 ]

@@ -16,12 +16,14 @@ from graphopt_passes.blocks.activations import (
     RecognizeSwish,
 )
 from graphopt_passes.blocks.attention import RecognizeAttention
+from graphopt_passes.blocks.gates import RecognizeSigmoid, RecognizeThresholdedSoftplus
 from graphopt_passes.blocks.group_norm import RecognizeGroupNorm
 from graphopt_passes.blocks.moments import RecognizeMoments
 from graphopt_passes.blocks.norm_affine import FoldScaleIntoNorm, FoldShiftIntoNorm
 from graphopt_passes.blocks.norm_casts import FoldCastsIntoNorm
 from graphopt_passes.blocks.norms import RecognizeInstanceNorm, RecognizeLayerNorm, RecognizeRmsNorm
 from graphopt_passes.blocks.rectifiers import RecognizeLeakyRelu, RecognizePRelu
+from graphopt_passes.blocks.softmaxes import RecognizeLogSoftmaxOfSums, RecognizeSoftmax
 from graphopt_passes.blocks.spelling import SpellBlockAsFunction, SpellBlockAsFusedConv, TagBlock
 
 
@@ -31,8 +33,12 @@ class RecognizeBlocks(Pass):
 
     name: ClassVar[str] = "recognize-blocks"
     rules = (
+        RecognizeSigmoid(),
         RecognizeSoftplus(),
+        RecognizeThresholdedSoftplus(),
+        RecognizeSoftmax(),
         RecognizeLogSoftmax(),
+        RecognizeLogSoftmaxOfSums(),
         RecognizeHardSigmoid(),
         RecognizeHardSwish(),
         RecognizeMish(),

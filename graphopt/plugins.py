@@ -19,7 +19,7 @@ PRESETS = {
     "default": (
         "clean-up, fold-constants, clean-up, share-duplicates, simplify-layout, elide-concats, recognize-blocks, "
         "fuse-vertical, merge-siblings, elide-concats, fold-constants, simplify-layout, fuse-for-onnxruntime, "
-        "share-duplicates, fuse-vertical, clean-up, spell-blocks"
+        "spell-for-tensorrt, share-duplicates, fuse-vertical, clean-up, spell-blocks"
     ),
 }
 

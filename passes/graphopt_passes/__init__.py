@@ -9,7 +9,7 @@ from graphopt_passes.constants import FoldConstants
 from graphopt_passes.dead_layers import CleanUp
 from graphopt_passes.dead_layers.unrolling import UnrollLoops
 from graphopt_passes.duplicates import ShareDuplicates
-from graphopt_passes.fused import FuseForOnnxRuntime
+from graphopt_passes.fused import FuseForOnnxRuntime, SpellForTensorRt
 from graphopt_passes.layout import SimplifyLayout
 from graphopt_passes.siblings import MergeSiblings
 from graphopt_passes.vertical import FuseVertical
@@ -24,6 +24,7 @@ PASSES: tuple[type[Pass], ...] = (
     ElideConcats,
     MergeSiblings,
     FuseForOnnxRuntime,
+    SpellForTensorRt,
     SpellBlocks,
     UnrollLoops,
 )

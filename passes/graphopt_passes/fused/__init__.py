@@ -1,4 +1,4 @@
-"""Fused operators of ONNX Runtime, for its target only: what its own fusions do not find or undo."""
+"""Spellings for one target: what its own fusions do not find, undo, or are hindered by."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from graphopt.targets import Target
 from graphopt_passes.fused.attention import FuseAttention, FuseMultiHeadAttention
 from graphopt_passes.fused.gelus import FuseBiasGelu
 from graphopt_passes.fused.norms import FuseSkipNorm
+from graphopt_passes.fused.pools import PoolForGate
 from graphopt_passes.fused.products import FuseTransposedProduct
 
 
@@ -37,4 +38,12 @@ class FuseForOnnxRuntime(Pass):
         return stop if stop != Stop.DONE else context.run_rules([product])
 
 
-__all__ = ["FuseForOnnxRuntime"]
+@dataclass(frozen=True)
+class SpellForTensorRt(Pass):
+    """Spells operators as TensorRT makes fewer kernels of them, for the target `tensorrt`."""
+
+    name: ClassVar[str] = "spell-for-tensorrt"
+    rules: ClassVar[tuple[Rule[Any], ...]] = (PoolForGate(),)
+
+
+__all__ = ["FuseForOnnxRuntime", "SpellForTensorRt"]

@@ -15,6 +15,7 @@ from graphopt_passes.constants.expands import SettleExpand
 from graphopt_passes.constants.plan import make_plan
 from graphopt_passes.constants.refine import proven_shapes
 from graphopt_passes.constants.reshapes import SettleReshape
+from graphopt_passes.constants.scatters import DropFullScatter
 from graphopt_passes.constants.shapes import FoldShapeArithmetic
 from graphopt_passes.constants.slices import SettleSlice
 from graphopt_passes.constants.subgraphs import FoldConstantSubgraph
@@ -35,6 +36,7 @@ class FoldConstants(Pass):
         SettleReshape(),
         SettleExpand(),
         SettleSlice(),
+        DropFullScatter(),
         FoldConstantSubgraph(),
     )
 

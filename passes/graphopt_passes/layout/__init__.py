@@ -11,6 +11,7 @@ from graphopt_passes.layout.axes import (
     SinkTransposeBelowSlice,
     SinkTransposeBelowSoftmax,
 )
+from graphopt_passes.layout.batches import DropReshapesAroundMatMul
 from graphopt_passes.layout.casts import ComposeCasts
 from graphopt_passes.layout.clips import ComposeClips, FlattenMinMax
 from graphopt_passes.layout.expands import DropExpandBeforeBroadcast
@@ -61,6 +62,7 @@ CHAINS = (
     GatherOfOneThenSqueeze(),
     GatherOfOneThenUnsqueeze(),
     GatherOfAllToReshape(),
+    DropReshapesAroundMatMul(),
     ComposeReshapes(),
     ComposeUnsqueezes(),
     SinkReshapeBelowPointwise(),

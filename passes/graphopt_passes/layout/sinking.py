@@ -45,9 +45,10 @@ class Sinking:
 class SinkTransposeBelowPointwise(Rule[Sinking]):
     """f(Transpose(x, p), Transpose(y, p), c) = Transpose(f(x, y, c'), p) for f element by element.
 
-    c is constant, of a rank not above that of p, and c' is c permuted back: c with ones in front up to p's rank,
-    transposed by p's inverse. A scalar c, constant or not, stays. Where several inputs are not constant all are
-    transposed by the same p. Fires where a Transpose before f goes, or where one follows f. Opset 8 on. Exact.
+    c is constant, or a constant dequantized with one scale for this node alone, of a rank not above that of p, and c'
+    is c permuted back: c with ones in front up to p's rank, transposed by p's inverse. A scalar c, constant or not,
+    stays. Where several inputs are not constant all are transposed by the same p. Fires where a Transpose before f
+    goes, or where one follows f. Opset 8 on. Exact.
     """
 
     roots = tuple(sorted(UNARY | BROADCASTING))
@@ -67,7 +68,7 @@ class SinkTransposeBelowPointwise(Rule[Sinking]):
                 sources.append(item[0])
             elif tensor is not None and tensor.shape == ():
                 sources.append(tensor)
-            elif tensor is not None and tensor.constant is not None and len(tensor.constant.shape) <= len(perm):
+            elif can_permute(tensor, len(perm), facts):
                 sources.append(None)
             else:
                 return NoMatch("an input is neither transposed nor constant", node)
@@ -89,10 +90,30 @@ def place_behind(old: Node, made: Node, perm: Perm, edit: Rewriter) -> None:
     edit.replace(old, edit.node("Transpose", [made.result], {"perm": perm}) if moves else made)
 
 
+def can_permute(tensor: Tensor | None, rank: int, facts: Facts) -> bool:
+    """Whether `permuted_back` takes the tensor: a constant, or one that is dequantized for one reader."""
+    if tensor is not None and tensor.constant is None:
+        tensor = _dequantized(tensor, facts)
+    return tensor is not None and tensor.constant is not None and len(tensor.constant.shape) <= rank
+
+
+def _dequantized(tensor: Tensor, facts: Facts) -> Tensor | None:
+    """The constant that is dequantized to `tensor`, with one scale for all of it; None when it is not that."""
+    made = facts.sole_producer(tensor, "DequantizeLinear")
+    if made is None or any(not facts.is_constant(t) for t in made.inputs if t is not None):
+        return None
+    scale = facts.constant(made.input(1))
+    return made.input(0) if scale is not None and scale.shape == () else None
+
+
 def permuted_back(tensor: Tensor | None, perm: Perm, edit: Rewriter) -> Tensor:
-    """A constant that broadcasts with x as `tensor` does with Transpose(x, `perm`)."""
+    """A constant that broadcasts with x as `tensor` does with Transpose(x, `perm`); see `can_permute`."""
     assert tensor is not None
-    assert tensor.constant is not None
+    if tensor.constant is None:
+        made = tensor.producer
+        assert made is not None
+        values = permuted_back(made.input(0), perm, edit)
+        return edit.like(made, [values, *made.inputs[1:]]).result
     constant = tensor.constant
     if constant.size == 1:
         return tensor

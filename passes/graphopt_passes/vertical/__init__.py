@@ -8,6 +8,7 @@ from typing import ClassVar
 from graphopt.pipeline import Pass
 from graphopt_passes.vertical.branches import EnlargeParallelConvs, MergeParallelConvs
 from graphopt_passes.vertical.compose import ComposeConvs, ComposeProducts
+from graphopt_passes.vertical.computed_weights import AddBiasToConv
 from graphopt_passes.vertical.dequantized import FoldAffineIntoDequantizedConv, FoldAffineIntoDequantizedMatmul
 from graphopt_passes.vertical.fold_across_shift import FoldScaleAcrossShift
 from graphopt_passes.vertical.fold_after import (
@@ -47,6 +48,7 @@ class FuseVertical(Pass):
         FoldBatchNormIntoConv(),
         FoldScaleIntoConv(),
         FoldShiftIntoConv(),
+        AddBiasToConv(),
         FoldBatchNormIntoMatmul(),
         FoldScaleIntoMatmul(),
         FoldShiftIntoMatmul(),

@@ -19,6 +19,7 @@ from graphopt.graph.constant import ArrayConstant, Constant, FileConstant, Proto
 from graphopt.graph.graph import Function, Graph, Model
 from graphopt.graph.node import Node, Tensor
 from graphopt.graph.standard import STANDARD, UNKNOWN, is_unknown
+from graphopt.limits import check_depth, check_head
 from graphopt.weight_file import Stretch
 
 Scope = dict[str, Tensor]
@@ -34,8 +35,10 @@ def import_model(
 
     `stretches` says, by the initializer's index in the main graph, which values were left in the model's file.
 
-    Raises ModelError when names do not resolve: a tensor that two nodes make, or that nothing makes.
+    Raises ModelError when names do not resolve: a tensor that two nodes make, or that nothing makes; or when the model
+    is beyond the limits of `graphopt.limits`.
     """
+    check_head(proto)
     model = Model(proto, folder)
     model.opsets = _opsets(proto.opset_import)
     local = {(f.domain, f.name) for f in proto.functions}
@@ -70,6 +73,7 @@ class _Importer:
         self.local_functions = local_functions
 
     def graph(self, proto: GraphProto, outer: list[Scope], parent: Node | None, opsets: dict[str, int]) -> Graph:
+        check_depth(len(outer))
         graph = Graph(self.model, proto, parent, opsets)
         scope: Scope = {}
         scopes = [*outer, scope]

@@ -13,6 +13,7 @@ import onnx
 from google.protobuf.message import DecodeError, Message
 
 from graphopt.errors import ModelError
+from graphopt.limits import check_limits
 
 PROTOBUF_LIMIT = 2**31 - 1  # bytes that one protobuf message may have
 _BIG = 1024  # bytes from which an initializer's numbers are weights, not shapes or axes
@@ -35,13 +36,14 @@ AnyModel: TypeAlias = "onnx.ModelProto | Located | str | os.PathLike[str]"
 def locate(model: AnyModel) -> Located:
     """The model with its graph in memory and its external data left on disk.
 
-    Raises `ModelError` when there is no graph, or when a path cannot be read as an ONNX model.
+    Raises `ModelError` when there is no graph, when a path cannot be read as an ONNX model, or when it is too deep.
     """
     if isinstance(model, onnx.ModelProto):
         model = Located(model)
     if isinstance(model, Located):
         if not model.proto.HasField("graph"):
             raise ModelError("The model has no graph; give a model that was exported or loaded whole.")
+        check_limits(model.proto)
         return model
     path = Path(model)
     try:
@@ -52,6 +54,7 @@ def locate(model: AnyModel) -> Located:
         raise ModelError(f"The file {path} is not an ONNX model; give a model saved by onnx.save.") from error
     if not proto.HasField("graph"):  # an empty file is a valid message
         raise ModelError(f"The file {path} is not an ONNX model; give a model saved by onnx.save.")
+    check_limits(proto)
     return Located(proto, path.resolve().parent)
 
 

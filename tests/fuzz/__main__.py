@@ -8,6 +8,7 @@ import secrets
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -47,14 +48,30 @@ def summary(tally: Tally, seconds: float, seed: int) -> None:
     for name in sorted(rules, key=lambda n: -tally.rules[n]):
         table.add_row(name, str(tally.rules[name]), f"{100 * tally.rules[name] / max(1, tally.models):.1f}")
     console.print(table)
-    if rare := tally.rare(rules):
-        console.print(f"rules that fired in less than one model of a hundred: {', '.join(rare)}", markup=False)
     for reason, count in tally.uncomparable.most_common(10):
         console.print(f"{count} not compared: {reason}", markup=False)
     for key, count in tally.failures.most_common():
         console.print(f"{count} x {key}", markup=False)
     for key, path in tally.saved.items():
         console.print(f"saved {path}: {key}", markup=False)
+    console.print(verdict(tally), markup=False)
+    rare = tally.rare(rules)
+    few = ", ".join(f"{name} {tally.rules[name]}" for name in rare)
+    console.print(f"{len(rare)} of {len(rules)} rules fired in less than one model of a hundred{': ' * bool(few)}{few}")
+
+
+def verdict(tally: Tally) -> str:
+    """One line: how many models there were, and in how many settings something was not as it has to be."""
+    left = Counter(tally.kinds)
+    wrong = left.pop("wrong", 0) + left.pop("wrong (exact rules)", 0)
+    invalid = left.pop("invalid", 0)
+    crashes = sum(left.pop(kind, 0) for kind in ("crash", "died", "time-out"))
+    refused = sum(tally.uncomparable.values())
+    others = "".join(f", {count} {kind}" for kind, count in sorted(left.items()))
+    return (
+        f"{tally.models - refused} models compared: {wrong} wrong, {invalid} invalid, {crashes} crashes{others}; "
+        f"{refused} more were optimized that do not run as they were drawn"
+    )
 
 
 def main() -> int:

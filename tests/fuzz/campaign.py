@@ -33,6 +33,7 @@ class Tally:
     rules: Counter[str] = field(default_factory=Counter)  # models in which each rule fired
     snippets: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)  # by key, every occurrence
+    kinds: Counter[str] = field(default_factory=Counter)  # the same by kind
     saved: dict[str, Path] = field(default_factory=dict)
     first: dict[str, Failure] = field(default_factory=dict)
 
@@ -117,10 +118,12 @@ class Campaign:
                 tally.uncomparable[outcome.uncomparable[:120]] += 1
             for failure in outcome.failures:
                 tally.failures[failure.key] += 1
+                tally.kinds[failure.kind] += 1
                 tally.first.setdefault(failure.key, failure)
         elif kind == "failure":
-            failure, model, inputs = rest
-            self._save(tally, failure, onnx.load_model_from_string(model), inputs, number)
+            failure, model, inputs, theme = rest
+            origin = f"case {number}" + (f" around {theme}" if theme else "")
+            self._save(tally, failure, onnx.load_model_from_string(model), inputs, origin)
         return True
 
     def _replace(self, worker: _Worker, tally: Tally, base: Path, slot: int) -> _Worker:
@@ -134,13 +137,14 @@ class Campaign:
             kind = "time-out" if slow else "died"
             failure = Failure(kind, Setting("every", "target"), f"case {worker.number} of seed {self.seed}", kind)
             tally.failures[kind] += 1
+            tally.kinds[kind] += 1
             tally.models += 1
             tally.first.setdefault(kind, failure)
-            self._save(tally, failure, saved.model, saved.feeds, worker.number)
+            self._save(tally, failure, saved.model, saved.feeds, f"case {worker.number}")
         return self._start(base, slot, worker.number + self.jobs)
 
-    def _save(self, tally: Tally, failure: Failure, model: onnx.ModelProto, inputs: list[Feeds], number: int) -> None:
-        path = found.save(self.folder, model, inputs, failure, f"seed {self.seed}, case {number}")
+    def _save(self, tally: Tally, failure: Failure, model: onnx.ModelProto, inputs: list[Feeds], origin: str) -> None:
+        path = found.save(self.folder, model, inputs, failure, f"seed {self.seed}, {origin}")
         tally.saved[f"{failure.key} [{path.stem}]"] = path
         tally.first.setdefault(failure.key, failure)
 

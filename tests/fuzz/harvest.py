@@ -53,17 +53,22 @@ def harvest(folder: Path) -> int:
     return len(index)
 
 
-def _uses(path: Path) -> dict[str, list[Any]]:
-    """The rules that fire in a graph, those that its tests are about, and the opsets in which it is valid as it is."""
-    from tests.fuzz.oracle import Setting, optimize
+def _uses(path: Path) -> dict[str, Any]:
+    """The rules that fire in a graph, those that its tests are about, its own opset, and all in which it is valid."""
+    from tests.fuzz.oracle import Setting, homes, optimize, setting_around
 
     proto = onnx.load(path)
+    tested = path.with_suffix(".txt").read_text(encoding="utf-8").split()
+    settings = [Setting("default", "tensorrt", True), Setting("default", "onnxruntime", True)]
+    around = (setting_around(rule, homes()[rule], "onnxruntime") for rule in tested if rule in homes())
+    settings += dict.fromkeys(around)  # each once
     fired: set[str] = set()
-    for setting in (Setting("default", "tensorrt", forced=True), Setting("default", "onnxruntime", forced=True)):
+    for setting in settings:
         with contextlib.suppress(Exception):  # the campaign itself will find out
             fired |= set(optimize(proto, setting).report.applied)
-    tested = path.with_suffix(".txt").read_text(encoding="utf-8").split()
-    return {"fired": sorted(fired), "tested": tested, "opsets": [v for v in OPSETS if _valid(proto, v)]}
+    own = proto.opset_import[0].version
+    opsets = [v for v in sorted({*OPSETS, own}) if _valid(proto, v)]
+    return {"fired": sorted(fired), "tested": tested, "opsets": opsets, "own": own}
 
 
 def _valid(proto: ModelProto, opset: int) -> bool:

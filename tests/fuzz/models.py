@@ -19,6 +19,7 @@ assert _built_in, "the built-in snippets are missing"
 
 NEWEST_OPSET = 26  # what both onnx and ONNX Runtime take
 NEWEST_IR = 13
+_TRIES = 4
 _OPSETS = [(17, 12), (13, 10), (11, 8), (18, 6), (20, 6), (21, 6), (22, 5), (23, 6), (NEWEST_OPSET, 8)]
 _OPSETS += [(version, 3) for version in (7, 8, 9, 10, 12, 14, 15, 16, 19, 24, 25)]
 
@@ -34,20 +35,26 @@ class Case:
     seed: int
     snippets: list[str] = field(default_factory=list)
     rejected: Counter[str] = field(default_factory=Counter)
+    theme: str = ""
 
 
 @st.composite
-def cases(draw: st.DrawFn, only: tuple[str, ...] = (), opset: int | None = None) -> Case:
-    """Random models. `only` draws from these snippets; `opset` fixes the opset."""
+def cases(draw: st.DrawFn, only: tuple[str, ...] = (), opset: int | None = None, theme: str = "") -> Case:
+    """Random models. `only` draws from these snippets; `opset` fixes the opset; `theme` is a rule that is to fire."""
     d = Draw(draw)
-    version = opset or d.weighted(_OPSETS)
+    version = opset or d.weighted(_opsets(theme))
     shared = Shared(version, _ir_version(d, version), _names(d))
     shared.special_values = d.chance(3)
     b = Builder(d, shared)
-    case = Case(onnx.ModelProto(), {}, shared.ranges, {}, 0)
+    case = Case(onnx.ModelProto(), {}, shared.ranges, {}, 0, theme=theme)
     table = [(SNIPPETS[name], 1) for name in only] or usable(version)
-    for _ in range(d.integer(1, 8) if only or not d.chance(2) else 0):
-        _step(d, b, d.weighted(table), case)
+    steps = d.integer(1, 8) if only or not d.chance(2) else 0
+    around = d.integer(0, steps) if theme else -1
+    for step in range(steps + 1):
+        if step == around:
+            _around(d, b, usable(version, theme), case)
+        if step < steps:
+            _step(d, b, d.weighted(table), case)
     if not b.pool and not b.outputs:
         b.pool.append(b.input(TensorProto.FLOAT, (2, 3)))
     outputs = _outputs(d, b)
@@ -56,6 +63,14 @@ def cases(draw: st.DrawFn, only: tuple[str, ...] = (), opset: int | None = None)
     case.overridable = {t.name: (t.dtype, t.shape) for t in b.overridable}
     case.seed = d.integer(0, 0xFFFF)
     return case
+
+
+def _opsets(theme: str) -> list[tuple[int, int]]:
+    """Opsets and their weights; with a theme those that have snippets of it, as much as these weigh."""
+    if not theme:
+        return _OPSETS
+    found = [(version, sum(weight for _, weight in usable(version, theme))) for version, _ in _OPSETS]
+    return [(version, weight) for version, weight in found if weight]
 
 
 def _ir_version(d: Draw, opset: int) -> int:
@@ -70,6 +85,14 @@ def _names(d: Draw) -> Names:
     tensors = d.weighted([("plain", 9), ("number", 2), ("path", 3), ("unicode", 1), ("generated", 3), ("hostile", 1)])
     nodes = d.weighted([("unique", 6), ("empty", 2), ("duplicate", 1), ("output", 1), ("op", 1)])
     return Names(tensors, nodes)
+
+
+def _around(d: Draw, b: Builder, table: list[tuple[Snippet, int]], case: Case) -> None:
+    """One of these snippets; another one where the first does not apply."""
+    before = len(case.snippets)
+    for _ in range(_TRIES):
+        if table and len(case.snippets) == before:
+            _step(d, b, d.weighted(table), case)
 
 
 def _step(d: Draw, b: Builder, chosen: Snippet, case: Case) -> None:

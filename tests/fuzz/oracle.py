@@ -7,7 +7,7 @@ import re
 import traceback
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -32,6 +32,7 @@ class Setting:
 
     def __str__(self) -> str:
         extra = [*(["forced"] if self.forced else []), *([self.block] if self.block != "plain" else [])]
+        extra += [f"without {name}" for name in self.forbid]
         return " ".join([f"{self.pipeline}/{self.target}", *extra])
 
 
@@ -86,17 +87,35 @@ def _passes() -> tuple[str, ...]:
     return tuple(find_passes())
 
 
-def settings_for(seed: int, quick: bool = False) -> list[Setting]:
-    """Every fixed setting (when quick the first two and two others), and one pipeline of passes in random order."""
+@lru_cache(maxsize=1)
+def homes() -> dict[str, str]:
+    """The pass of each rule."""
+    from graphopt.plugins import find_passes
+
+    return {rule.name: name for name, cls in find_passes().items() for rule in cls.rules}
+
+
+def setting_around(rule: str, pipeline: str, target: str) -> Setting:
+    """A setting in which the rule comes to its turn: forced, while the rules of its pass that trade are forbidden."""
+    rivals = [name for name, home in homes().items() if home == homes()[rule] and name != rule]
+    return Setting(pipeline, target, True, forbid=tuple(name for name in rivals if _rules()[name].trades))
+
+
+def settings_for(seed: int, quick: bool = False, theme: str = "") -> list[Setting]:
+    """Every fixed setting (when quick the first two and two others), and one more.
+
+    That is a pipeline of passes in random order, or one around the rule of which the model has a pattern.
+    """
     chooser = random.Random(seed)
     names = list(_passes())
     chooser.shuffle(names)
     shuffled = ", ".join(names[: chooser.randint(1, len(names))]) if names else "default"
     fixed = [*SETTINGS[:2], *chooser.sample(SETTINGS[2:], 2)] if quick else SETTINGS
-    return [
-        *fixed,
-        Setting(shuffled, chooser.choice(["tensorrt", "onnxruntime", "portable"]), chooser.random() < 0.5),
-    ]
+    target = chooser.choice(["tensorrt", "onnxruntime", "portable"])
+    if theme in homes():
+        pipeline = chooser.choice(["default", homes()[theme], f"clean-up, {homes()[theme]}"])
+        return [*fixed, setting_around(theme, pipeline, target)]
+    return [*fixed, Setting(shuffled, target, chooser.random() < 0.5)]
 
 
 def optimize(model: ModelProto, setting: Setting, **proof: Any) -> Any:
@@ -133,7 +152,7 @@ def examine(
 ) -> Outcome:
     """Every check on one model; `repeated` runs of a setting are one of all settings, unless some are given."""
     outcome, reference = Outcome(), Reference(model, feeds)
-    outcome.uncomparable = reference.refused
+    outcome.uncomparable = reference.refused or reference.untrue
     known: dict[bytes, str | None] = {}
     chosen = list(settings_for(seed) if settings is None else settings)
     for at, setting in enumerate(chosen):
@@ -162,12 +181,14 @@ def _one(
         return Failure("crash", setting, _trace(error), f"crash {_where(error)}")
     applied = dict(result.report.applied)
     outcome.fired.update(applied)
-    if result.report.withdrawn:
+    if result.report.withdrawn and not reference.untrue:
         rules = sorted({entry.rule for entry in result.report.withdrawn})
         return Failure("invalid", setting, f"taken back: {result.report.withdrawn}", f"invalid: {'+'.join(rules)}")
     if model.SerializeToString(deterministic=True) != before:
         model.ParseFromString(before)
         return Failure("input changed", setting, "optimize changed the model that it was given", "input changed")
+    if reference.untrue:
+        return None
     data = made.SerializeToString(deterministic=True)
     if (broken := _broken(model, made, setting)) is not None:
         return Failure("invalid", setting, broken, f"invalid {_blame(applied)} {_plain(broken.split(':')[0])}")
@@ -287,7 +308,7 @@ def guilty(model: ModelProto, feeds: list[Feeds], failure: Failure, applied: Ite
     """The rules without any one of which the failure does not happen."""
     found = []
     for name in sorted(applied):
-        without = Setting(**{**failure.setting.__dict__, "forbid": (name,)})
+        without = replace(failure.setting, forbid=(*failure.setting.forbid, name))
         kinds = {f.kind for f in examine(model, feeds, 0, [without], failure.needs_repetition).failures}
         if failure.kind not in kinds:
             found.append(name)

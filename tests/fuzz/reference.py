@@ -49,6 +49,7 @@ class Reference:
         self.names = [output.name for output in model.graph.output]
         self.results: list[tuple[Feeds, list[Any]]] = []
         self.refused = ""
+        self.untrue = ""  # what the model says about itself and does not keep
         self.random: set[int] = set()  # outputs that are drawn: places in `names`
         self._shaken: dict[int, list[list[Any]]] = {}
         try:
@@ -59,6 +60,7 @@ class Reference:
         for number, inputs in enumerate(feeds):
             given, why = _attempt(run, inputs)
             if given is not None:
+                self.untrue = self.untrue or _untrue(model, given)
                 self.results.append((inputs, given))
             elif number == 0:  # later sets may have sizes that the model does not take after all
                 self.refused = why
@@ -136,6 +138,19 @@ def _attempt(run: Callable[[Feeds], list[Any]], inputs: Feeds) -> tuple[list[Any
         return run(inputs), ""
     except Exception as error:
         return None, first_line(error)
+
+
+def _untrue(model: ModelProto, given: list[Any]) -> str:
+    """Which output has another shape than the model declares; "" when all are as declared."""
+    for output, value in zip(model.graph.output, given, strict=True):
+        kind = output.type.tensor_type
+        if not isinstance(value, np.ndarray) or not kind.HasField("shape"):
+            continue
+        declared = [dim.dim_value if dim.HasField("dim_value") else None for dim in kind.shape.dim]
+        same_rank = len(declared) == value.ndim
+        if not same_rank or any(d not in (None, n) for d, n in zip(declared, value.shape, strict=True)):
+            return f"declared to be {declared}, the output {output.name!r} is {list(value.shape)}"
+    return ""
 
 
 def first_line(error: BaseException) -> str:

@@ -113,6 +113,7 @@ def snippet(
     return register
 
 
-def usable(opset: int) -> list[tuple[Snippet, int]]:
-    """The snippets that exist in an opset, each with its weight."""
-    return [(entry, entry.weight) for entry in SNIPPETS.values() if entry.since <= opset < entry.before]
+def usable(opset: int, rule: str = "") -> list[tuple[Snippet, int]]:
+    """The snippets that exist in an opset, each with its weight; with `rule` those that draw what it looks for."""
+    entries = (entry for entry in SNIPPETS.values() if not rule or rule in entry.rules)
+    return [(entry, entry.weight) for entry in entries if entry.since <= opset < entry.before]

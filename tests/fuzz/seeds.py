@@ -1,43 +1,101 @@
-"""Harvested graphs as snippets: one for each rule, which puts one of the rule's graphs behind a tensor."""
+"""Harvested graphs as snippets: one for each rule and opset, which puts one of the rule's graphs behind a tensor."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
-from onnx import GraphProto, ModelProto
+from onnx import GraphProto, ModelProto, helper
 
 from tests.fuzz.builder import Builder, RejectedError, Tensor
 from tests.fuzz.draw import Draw
 from tests.fuzz.harvest import INDEX, OPSETS
+from tests.fuzz.reference import runner
 from tests.fuzz.registry import ANY, SNIPPETS, Function, Made, Snippet
 
 WEIGHT = 16
 _FEW = 3
+_AT_HOME = 4  # so much more a graph is drawn in the opset in which it was found
 _UNKNOWN_SIZE = 2
+
+
+@dataclass(frozen=True)
+class Seed:
+    """One harvested graph and what it is good for."""
+
+    proto: ModelProto
+    fired: frozenset[str]
+    tested: frozenset[str]
+    opsets: frozenset[int]
+    own: int
+
+    @cached_property
+    def results(self) -> list[tuple[int, tuple[int, ...]]] | None:
+        """The outputs' types as they come out when each unknown dimension of an input is one number.
+
+        What the graph itself declares is not asked: a test of a rule may declare what is not so. None where it does
+        not run, and where shapes depend on values.
+        """
+        copy = ModelProto()
+        copy.CopyFrom(self.proto)
+        for info in copy.graph.output:
+            info.type.tensor_type.ClearField("shape")
+        for info in copy.graph.input:
+            for dim in info.type.tensor_type.shape.dim:
+                if not dim.HasField("dim_value"):
+                    dim.dim_value = _UNKNOWN_SIZE
+        given = {init.name for init in copy.graph.initializer}
+        inputs = [info for info in copy.graph.input if info.name not in given]
+        try:
+            run = runner(copy)
+            runs = [run({info.name: _values(info, largest) for info in inputs}) for largest in (0, 1)]
+        except Exception:  # the runtime raises several unrelated types
+            return None
+        if any(not isinstance(one, np.ndarray) or one.shape != two.shape for one, two in zip(*runs, strict=True)):
+            return None
+        kinds = [info.type.tensor_type.elem_type for info in copy.graph.output]
+        return [(kind, one.shape) for kind, one in zip(kinds, runs[0], strict=True)]
 
 
 def register(folder: Path) -> None:
     """A snippet for each rule and opset that has graphs in the folder: three in four fire the rule, one nearly does."""
     index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    protos = {name: onnx.load(folder / name) for name in index}
-    for rule in sorted({rule for uses in index.values() for rule in uses["fired"]}):
-        reach = {opset for uses in index.values() if rule in uses["fired"] for opset in uses["opsets"]}
-        weight = WEIGHT * min(4, len(OPSETS) // max(1, len(reach)))  # rules of few opsets are drawn more in these
-        if sum(rule in uses["fired"] for uses in index.values()) <= _FEW:
+    seeds = [_seed(folder / name, uses) for name, uses in index.items()]
+    for rule in sorted({rule for seed in seeds for rule in seed.fired}):
+        firing = [seed for seed in seeds if rule in seed.fired]
+        nearly = [seed for seed in seeds if rule in seed.tested and rule not in seed.fired]
+        reach = {opset for seed in firing for opset in seed.opsets}
+        scarce = len(OPSETS) // max(1, len(reach))  # rules of few opsets are drawn more in these
+        weight = WEIGHT * min(4, max(1, scarce))
+        if len(firing) <= _FEW:
             weight *= 3  # no other rule's graphs help this one
-        for opset in OPSETS:
-            usable = {name: uses for name, uses in index.items() if opset in uses["opsets"]}
-            firing = [protos[name] for name, uses in usable.items() if rule in uses["fired"]]
-            nearly = [protos[n] for n, u in usable.items() if rule in u["tested"] and rule not in u["fired"]]
-            if firing:
-                name = f"graphs of {rule} ({opset})"
-                function = _grafting(firing, nearly or firing)
-                SNIPPETS[name] = Snippet(name, weight, ANY, opset, opset + 1, (rule,), function)
+        for opset in sorted(reach):
+            _register(rule, opset, weight, firing, nearly)
 
 
-def _grafting(firing: list[ModelProto], nearly: list[ModelProto]) -> Function:
+def _seed(path: Path, uses: dict[str, Any]) -> Seed:
+    return Seed(
+        onnx.load(path), frozenset(uses["fired"]), frozenset(uses["tested"]), frozenset(uses["opsets"]), uses["own"]
+    )
+
+
+def _register(rule: str, opset: int, weight: int, firing: list[Seed], nearly: list[Seed]) -> None:
+    """Graphs are surest to fire in their own opset: there they and the snippet are drawn more."""
+    here = [seed for seed in firing if opset in seed.opsets]
+    home = [seed for seed in here if seed.own == opset]
+    close = [seed for seed in nearly if opset in seed.opsets]
+    name = f"graphs of {rule} ({opset})"
+    function = _grafting([*here, *home * (_AT_HOME - 1)], close or here)
+    weight *= _AT_HOME if home else 1
+    SNIPPETS[name] = Snippet(name, weight, ANY, opset, opset + 1, (rule,), function)
+
+
+def _grafting(firing: list[Seed], nearly: list[Seed]) -> Function:
     def graft(d: Draw, b: Builder, x: Tensor) -> Made:
         if b.shared.ir_version < 4:
             return None
@@ -46,8 +104,11 @@ def _grafting(firing: list[ModelProto], nearly: list[ModelProto]) -> Function:
     return graft
 
 
-def _graft(d: Draw, b: Builder, proto: ModelProto) -> list[Tensor]:
+def _graft(d: Draw, b: Builder, seed: Seed) -> list[Tensor]:
     """The graph's nodes under fresh names; its inputs are tensors of the pool where type and shape fit."""
+    proto, results = seed.proto, seed.results
+    if results is None:
+        raise RejectedError("a graph that does not run, or whose shapes depend on values")
     names: dict[str, str] = {}
     given = {init.name for init in proto.graph.initializer}
     for info in proto.graph.input:
@@ -61,29 +122,23 @@ def _graft(d: Draw, b: Builder, proto: ModelProto) -> list[Tensor]:
         b.initializers.append(copy)
     for node in proto.graph.node:
         b.nodes.append(_renamed(b, node, names))
-    types = {info.name: info for info in _inferred(proto).output}
-    return [_tensor(names[output.name], [types[output.name], output]) for output in proto.graph.output]
+    outputs = zip(proto.graph.output, results, strict=True)
+    return [Tensor(names[output.name], kind, shape) for output, (kind, shape) in outputs]
 
 
-def _inferred(proto: ModelProto) -> GraphProto:
-    """Types with every unknown dimension of an input set to one number."""
-    copy = ModelProto()
-    copy.CopyFrom(proto)
-    for info in copy.graph.input:
-        for dim in info.type.tensor_type.shape.dim:
-            if not dim.HasField("dim_value"):
-                dim.dim_value = _UNKNOWN_SIZE
-    for info in copy.graph.output:
-        info.type.tensor_type.ClearField("shape")
-    try:
-        return onnx.shape_inference.infer_shapes(copy, data_prop=True).graph
-    except MemoryError as error:
-        raise RejectedError("a graph that asks for too much") from error
+def _size(info: onnx.ValueInfoProto) -> tuple[int, ...]:
+    dims = info.type.tensor_type.shape.dim
+    return tuple(dim.dim_value if dim.HasField("dim_value") else _UNKNOWN_SIZE for dim in dims)
+
+
+def _values(info: onnx.ValueInfoProto, largest: int) -> np.ndarray:
+    """Numbers from 0 to `largest`: small ones are valid where indices are asked for."""
+    kind = helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type)
+    return np.random.default_rng(0).integers(0, largest, _size(info), endpoint=True).astype(kind)
 
 
 def _source(d: Draw, b: Builder, info: onnx.ValueInfoProto) -> Tensor:
-    kind = info.type.tensor_type
-    shape = tuple(dim.dim_value if dim.HasField("dim_value") else _UNKNOWN_SIZE for dim in kind.shape.dim)
+    kind, shape = info.type.tensor_type, _size(info)
     free = any(not dim.HasField("dim_value") for dim in kind.shape.dim)
     fitting = [t for t in b.pool if not free and t.dtype == kind.elem_type and t.shape == shape]
     if fitting and d.chance(60):
@@ -96,15 +151,6 @@ def _source(d: Draw, b: Builder, info: onnx.ValueInfoProto) -> Tensor:
         b.shared.symbols[tensor.name] = named
     b.pool.append(tensor)
     return tensor
-
-
-def _tensor(name: str, infos: list[onnx.ValueInfoProto]) -> Tensor:
-    """The tensor as the first of the descriptions that is complete has it."""
-    for info in infos:
-        kind = info.type.tensor_type
-        if kind.HasField("shape") and all(dim.HasField("dim_value") for dim in kind.shape.dim):
-            return Tensor(name, kind.elem_type, tuple(dim.dim_value for dim in kind.shape.dim))
-    raise RejectedError("an output without a known shape")
 
 
 def _renamed(b: Builder, node: onnx.NodeProto, names: dict[str, str]) -> onnx.NodeProto:

@@ -9,10 +9,14 @@ import onnxruntime as ort
 import pytest
 
 from tests.fuzz import generate
+from tests.fuzz.builder import Builder, Tensor
+from tests.fuzz.draw import Draw
 from tests.fuzz.inputs import feeds, without_node_names
 from tests.fuzz.models import Case
-from tests.fuzz.registry import SNIPPETS
-from tests.support.models import run
+from tests.fuzz.registry import FLOATS, SNIPPETS, Made, Snippet
+from tests.fuzz.seeds import Seed
+from tests.fuzz.worker import Themes
+from tests.support.models import model, run
 
 MODELS = 400
 
@@ -98,3 +102,48 @@ def test_each_snippet_alone(name: str) -> None:
         onnx.checker.check_model(case.model, full_check=True)
         applied += name in case.snippets
     assert applied >= 12, f"{name} does not apply in most cases"
+
+
+def _seed(text: str, opset: int = 17) -> Seed:
+    return Seed(model(text, opset=opset), frozenset(), frozenset(), frozenset({opset}), opset)
+
+
+def test_shapes_of_harvested_graphs_are_measured() -> None:
+    """A test of a rule may declare what is not so; its graph still makes valid models."""
+    false = _seed("g (float[2] x) => (float[7] y) { y = Relu(x) }")
+    assert false.results == [(onnx.TensorProto.FLOAT, (2,))]
+    free = _seed("g (float[N] x) => (float[M] y) { y = Relu(x) }")
+    assert free.results == [(onnx.TensorProto.FLOAT, (2,))]
+    depends = _seed("g (float[4] x) => (int64[1,M] y) { z = Floor(x) \n y = NonZero(z) }")
+    assert depends.results is None
+    fails = _seed("g (float[4] x, float[3] z) => (float[M] y) { y = Add(x, z) }")
+    assert fails.results is None
+
+
+def test_a_theme_puts_a_pattern_of_its_rule_into_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    def one(d: Draw, b: Builder, x: Tensor) -> Made:
+        return b.emit("Selu", x)
+
+    for opset in (13, 18):
+        entry = Snippet(f"one of {opset}", 1, FLOATS, opset, opset + 1, ("some-rule",), one)
+        monkeypatch.setitem(SNIPPETS, entry.name, entry)
+    seen = set()
+    for number in range(20):
+        case = generate.case_of(9, number, theme="some-rule")
+        assert case is not None
+        assert any(name.startswith("one of") for name in case.snippets)
+        assert any(node.op_type == "Selu" for node in case.model.graph.node)
+        seen.add(case.model.opset_import[0].version)
+    assert seen == {13, 18}
+
+
+def test_rules_that_fire_seldom_get_their_turn() -> None:
+    themes = Themes(["common", "rare", "never"])
+    drawn: Counter[str] = Counter()
+    for _ in range(400):
+        theme = themes.next()
+        drawn[theme] += 1
+        themes.count(["common"] + (["rare"] if theme == "rare" else []) + ["of no graph"])
+    assert drawn[""] == 200
+    assert drawn["common"] <= 1
+    assert 15 <= drawn["rare"] < drawn["never"]

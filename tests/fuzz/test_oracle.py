@@ -13,6 +13,8 @@ import pytest
 from onnx import ModelProto, numpy_helper
 
 from tests.fuzz import found, generate, oracle, worker
+from tests.fuzz.__main__ import verdict
+from tests.fuzz.campaign import Tally
 from tests.fuzz.compare import Exact, differs, differs_beyond
 from tests.fuzz.inputs import feeds
 from tests.fuzz.reference import Reference
@@ -175,3 +177,31 @@ def test_drawn_outputs_are_compared_by_shape() -> None:
         "g (float[2] x) => (float[2] y, float[2] z) { r = RandomNormalLike(x) \n y = Add(x, r) \n z = Abs(x) }"
     )
     assert reference.check(other, exact=True) is not None
+
+
+def test_a_model_that_declares_what_it_does_not_keep_is_not_counted() -> None:
+    proto = model("g (float[2] x) => (float[7] y) { y = Relu(x) }")
+    outcome = oracle.examine(proto, [{"x": np.ones(2, np.float32)}], 0, ONE)
+    assert outcome.uncomparable == "declared to be [7], the output 'y' is [2]"
+    assert not outcome.failures
+    assert not outcome.compared
+
+
+def test_a_theme_comes_to_its_turn() -> None:
+    """Siblings of one width are merged by another rule first, unless that is forbidden."""
+    for seed in range(20):
+        *fixed, around = oracle.settings_for(seed, True, "merge-equal-sibling-matmuls")
+        assert len(fixed) == 4
+        assert around.forced
+        assert "merge-sibling-matmuls" in around.forbid
+        assert "merge-equal-sibling-matmuls" not in around.forbid
+
+
+def test_the_verdict_says_what_was_found() -> None:
+    tally = Tally(models=7)
+    tally.kinds.update(["wrong", "wrong (exact rules)", "invalid", "died", "withdrawn", "time-out"])
+    tally.uncomparable["a kernel is missing"] = 2
+    assert verdict(tally) == (
+        "5 models compared: 2 wrong, 1 invalid, 2 crashes, 1 withdrawn; "
+        "2 more were optimized that do not run as they were drawn"
+    )

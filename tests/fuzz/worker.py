@@ -6,6 +6,7 @@ import contextlib
 import resource
 import time
 import traceback
+from collections.abc import Iterable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -16,17 +17,44 @@ from hypothesis.database import InMemoryExampleDatabase
 from tests.fuzz import found, generate
 from tests.fuzz.inputs import Feeds, feeds
 from tests.fuzz.models import Case, cases
-from tests.fuzz.oracle import Failure, Outcome, Setting, examine, guilty, settings_for
+from tests.fuzz.oracle import Failure, Outcome, Setting, examine, guilty, homes, settings_for
 from tests.fuzz.reduce import reduce
+from tests.fuzz.registry import SNIPPETS
 from tests.fuzz.seeds import register
 
 SHRINK_SECONDS = 8.0  # of processor time, for each of two ways
 MEMORY = 6 << 30  # bytes of address space; what asks for more fails, and the machine lives on
+_A_TRY = 0.1  # what a model drawn around a rule counts, beside the models in which it fired
 _MOST_OF_A_KEY = 2  # failures of one key that are shrunk by one worker; the others are counted
 
 
 class _FoundError(Exception):
     pass
+
+
+class Themes:
+    """The rules to draw models around: every second model one that fired in few of the models so far.
+
+    A rule that does not fire although models are drawn around it loses its turn bit by bit.
+    """
+
+    def __init__(self, rules: Iterable[str]) -> None:
+        self._fired = dict.fromkeys(sorted(rules), 0.0)
+        self._models = 0
+
+    def next(self) -> str:
+        """The theme of the next model; "" for none."""
+        self._models += 1
+        if self._models % 2 or not self._fired:
+            return ""
+        theme = min(self._fired, key=self._fired.__getitem__)
+        self._fired[theme] += _A_TRY
+        return theme
+
+    def count(self, fired: Iterable[str]) -> None:
+        """Takes the rules that fired in a model into account."""
+        for rule in set(fired) & self._fired.keys():
+            self._fired[rule] += 1
 
 
 def work(
@@ -42,7 +70,7 @@ def work(
     """Examines the cases first, first + step, ... until the connection closes.
 
     Sends ("begin", number), then ("done", number, outcome, names of snippets), and ("shrinking", number) before and
-    ("failure", number, failure, model bytes, inputs) after each shrinking.
+    ("failure", number, failure, model bytes, inputs, theme) after each shrinking.
     """
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     register(graphs)
@@ -54,7 +82,7 @@ def work(
         unknown = Failure("died", Setting("?", "?"), "the process died or did not end", "died")
         found.save(scratch, case.model, inputs, unknown, "")
         try:
-            outcome = examine(case.model, inputs, case.seed, settings_for(case.seed, quick))
+            outcome = examine(case.model, inputs, case.seed, settings_for(case.seed, quick, case.theme))
         except Exception:  # a fault of the fuzzer itself must not pass for a model that is fine
             broken = Failure("fuzzer", Setting("?", "?"), traceback.format_exc()[-3000:], "a fault of the fuzzer")
             outcome = Outcome(failures=[broken])
@@ -64,13 +92,15 @@ def work(
             file.unlink()
 
     draw = generate.stream(seed, visit)
+    themes = Themes(rule for entry in SNIPPETS.values() for rule in entry.rules if rule in homes())
     number = first
     with contextlib.suppress(BrokenPipeError, EOFError):
         while True:
             connection.send(("begin", number))
             latest.clear()
-            draw(number)
+            draw(number, themes.next())
             for case, outcome in latest:
+                themes.count(outcome.fired)
                 connection.send(("done", number, outcome, case.snippets))
                 for failure in {f.key: f for f in reversed(outcome.failures)}.values():
                     _report(connection, seed, number, case, failure, seen)
@@ -81,7 +111,8 @@ def _report(connection: Connection, seed: int, number: int, case: Case, failure:
     if seen.get(failure.key, 0) >= _MOST_OF_A_KEY:
         return
     if failure.kind == "fuzzer":
-        connection.send(("failure", number, failure, case.model.SerializeToString(deterministic=True), feeds(case)))
+        data = case.model.SerializeToString(deterministic=True)
+        connection.send(("failure", number, failure, data, feeds(case), case.theme))
         return
     connection.send(("shrinking", number))
     inputs, key = feeds(case), failure.key
@@ -91,7 +122,7 @@ def _report(connection: Connection, seed: int, number: int, case: Case, failure:
     if seen[failure.key] > _MOST_OF_A_KEY:
         return
     model, inputs = shrink(seed, number, case, failure)
-    connection.send(("failure", number, failure, model, inputs))
+    connection.send(("failure", number, failure, model, inputs, case.theme))
 
 
 def blamed(model: Any, inputs: list[Feeds], failure: Failure) -> Failure:
@@ -121,7 +152,7 @@ def shrink(seed: int, number: int, case: Case, failure: Failure) -> tuple[bytes,
     @settings(
         database=InMemoryExampleDatabase(), verbosity=Verbosity.quiet, phases=(Phase.reuse, Phase.shrink), deadline=None
     )
-    @given(cases())
+    @given(cases(theme=case.theme))
     def take(candidate: Case) -> None:
         if time.process_time() > end:
             return

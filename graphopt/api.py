@@ -22,7 +22,7 @@ from graphopt.pipeline import Options, Pipeline, parse_pipeline, suggestion
 from graphopt.plugins import PRESETS, check_rule_names, find_passes
 from graphopt.prover import Mode, Prover, Proving
 from graphopt.report import Report
-from graphopt.report.build import FirstSize, build_report
+from graphopt.report.build import FirstSize, build_report, size_of
 from graphopt.surgeon import from_surgeon, is_surgeon_graph, to_surgeon
 from graphopt.targets import Target
 from graphopt.thin import ThinModel, read_thin
@@ -79,6 +79,7 @@ def optimize(
     force: Iterable[str] = (),
     forbid: Iterable[str] = (),
     shapes: Mapping[str, Sequence[int]] | None = None,
+    opset: int | None = None,
     verify: bool | str = True,
     proving: Proving | None = None,
     device: str = "h200",
@@ -95,6 +96,7 @@ def optimize(
     `source` is a ModelProto or a GraphSurgeon graph, which are not changed, or a path.
 
     `force` and `forbid` name rules that are applied whatever they cost, or never. `shapes` fixes dimensions of inputs.
+    `opset` is the opset to bring the model to first, through onnx's version converter; more may be recognised then.
     `device`, `batch`, `layout` ("nchw" or "nhwc") and `launch` ("eager", or "captured" in a CUDA graph) are what the
     cost model decides for. With `tune`, what trades is measured instead, as long as the budget lasts; `tune_progress`
     is told how many trials were done, how many there are, and which comes now. `block` spells conv-bias-activation
@@ -103,17 +105,18 @@ def optimize(
     `verify` is True (or "model") to compare the whole model's outputs, "each" to compare every rewrite as well, False
     (or "none") to check validity only; `proving` says on which inputs and how closely.
 
-    Raises ModelError, ShapeError, PipelineError for what is the caller's to mend, ExecutionError where the model
-    cannot be executed to compare it (`verify=False` goes without).
+    Raises ModelError, ShapeError, PipelineError for what is the caller's to mend, OpsetError where the model cannot be
+    brought to `opset`, ExecutionError where it cannot be executed to compare it (`verify=False` goes without).
     """
     options = make_options(target, force, forbid, device=device, batch=batch, layout=layout, launch=launch, block=block)
     steps = make_pipeline(pipeline)
-    name, opened = open_source(source, shapes)
+    name, as_it_came = open_source(source, shapes)
+    opened = replace(as_it_came, opset=opset)
     tuning = None
     if tune is not None:
         tuning = measure(opened, steps, options, tune, tune_progress)
         options = replace(options, verdicts=tuning.verdicts)
-    first = FirstSize(options)
+    first = FirstSize(options, None if opset is None else size_of(as_it_came.open(), options))
     with few_collections():
         proved = Prover(opened, steps, options, proving or Proving(), [first, *instruments]).prove(mode_named(verify))
     return Result(proved.run.model, lambda: build_report(name, first.size, proved, steps, options, tuning))

@@ -56,6 +56,8 @@ class Log:
 
     applications: list[Application] = field(default_factory=list)
     refusals: dict[tuple[str, str], dict[Node, None]] = field(default_factory=dict)
+    # of refusals that a newer opset would lift: the operator that it has, and since when
+    newer: dict[tuple[str, str], tuple[str, int]] = field(default_factory=dict)
     misses: Counter[tuple[str, str]] = field(default_factory=Counter)
     stopped_at_limit: bool = False
 

@@ -9,7 +9,7 @@ from typing import Any
 from graphopt.facts import Facts
 from graphopt.graph import Node
 from graphopt.rewrite import Rewriter
-from graphopt.rule import ANY, NoMatch, Refused, Rule
+from graphopt.rule import ANY, NeedsOpset, NoMatch, Refused, Rule
 
 # A fixed point that needs more applications than this per node is none: two rules undo each other.
 MOST_APPLICATIONS_PER_NODE = 8
@@ -84,6 +84,8 @@ def _rewrite_at(node: Node, rules: Sequence[Rule[Any]], facts: Facts, edit: Rewr
             misses[rule.name, found.reason] += 1
         elif isinstance(found, Refused):
             edit.log.refuse(rule.name, found.reason, found.node)
+            if isinstance(found, NeedsOpset):
+                edit.log.newer[rule.name, found.reason] = found.operator, found.opset
         elif edit.apply(rule, node, _rewriting(rule, found)) is not None:
             return True
     return False

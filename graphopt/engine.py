@@ -22,6 +22,7 @@ from graphopt.pipeline import Context, Options, PassManager, Pipeline
 from graphopt.provenance import stamp
 from graphopt.rewrite import Rewriter
 from graphopt.thin import ThinModel
+from graphopt.upgrade import upgrade
 from graphopt.weight_file import Stretch
 
 Shapes = Mapping[str, Sequence[int]]
@@ -31,7 +32,7 @@ Shapes = Mapping[str, Sequence[int]]
 class Source:
     """A model as it came in: never changed, imported anew for each run.
 
-    `shapes` fixes inputs' dimensions: input name -> numbers.
+    `shapes` fixes inputs' dimensions: input name -> numbers. `opset` is the one to bring the model to, if any.
     """
 
     proto: ModelProto
@@ -39,21 +40,26 @@ class Source:
     shapes: Shapes = field(default_factory=dict)
     # by the initializer's index in the main graph: the values that were left in the model's file
     stretches: Mapping[int, Stretch] = field(default_factory=dict)
+    opset: int | None = None
 
     def whole(self) -> ModelProto:
         """The model with all values that its file has. Raises ModelError when the file was written to since."""
         return ThinModel(self.proto, self.stretches).whole()
 
     def open(self) -> Model:
-        """The model as a graph, tidied, checked, shapes fixed, types inferred.
+        """The model as a graph, tidied, checked, shapes fixed, types inferred, upgraded.
 
-        Raises ModelError for a model that is not valid, ShapeError for a shape that does not fit.
+        Raises ModelError for a model that is not valid, ShapeError for a shape that does not fit, OpsetError where it
+        cannot be brought to the opset.
         """
         model = import_model(self.proto, self.folder, self.stretches)
         tidy(model)
         fix_shapes(model, self.shapes)
         infer_types(model, check_model(model))
         declare_outputs(model)
+        if self.opset is not None:
+            upgrade(model, self.opset)
+            infer_types(model)
         return model
 
 

@@ -19,6 +19,10 @@ class UnsafeModelError(ModelError):
     """The model asks for something that no model may: data outside its folder, sizes that no machine holds."""
 
 
+class OpsetError(ModelError):
+    """The model cannot be brought to the opset that was asked for."""
+
+
 class SaveError(GraphoptError):
     """The result cannot be written where it was asked for. Nothing was written."""
 

@@ -17,8 +17,9 @@ from graphopt.instruments import Instrument
 from graphopt.memory import check_executable
 from graphopt.model import strict_problem, tolerant_problem
 from graphopt.pipeline import Options, Pipeline
-from graphopt.proof import Proved, prove
+from graphopt.proof import Proved, Withdrawn, prove
 from graphopt.rewrite_check import RewriteChecker
+from graphopt.upgrade import UPGRADE
 from graphopt.verification import Located, Tolerance, Verification, Verifier
 
 
@@ -57,7 +58,30 @@ class Prover:
 
     def prove(self, mode: Mode) -> Proved:
         """Optimizes and proves. Raises ExecutionError when the outputs are to be compared and cannot be."""
+        problem = self._problem_of_upgrade(mode) if self.source.opset is not None else None
+        if problem is not None:
+            proved = replace(self, source=self._own_opset).prove(mode)
+            guilty = Withdrawn(UPGRADE, f"opset {self.source.opset}", 0, problem)
+            return replace(proved, withdrawn=(guilty, *proved.withdrawn))
         return {Mode.MODEL: self.whole, Mode.EACH: self.each, Mode.NONE: self.valid}[mode]()
+
+    @property
+    def _own_opset(self) -> Source:
+        """The model as it came, at its own opset."""
+        return replace(self.source, opset=None)
+
+    def _problem_of_upgrade(self, mode: Mode) -> str | None:
+        """What is wrong with the model at the opset asked for, before any other rewrite; None when it is right."""
+        upgraded = self._run(0, frozenset())
+        if upgraded.model.upgraded is None:
+            return None
+        try:
+            found = self._validity(upgraded) if mode is Mode.NONE else self._compare(upgraded)
+        except ExecutionError:
+            if mode is Mode.EACH:
+                return "the whole model cannot be executed, so that its upgrade cannot be compared"
+            raise
+        return None if found.passed else found.problems[0]
 
     def whole(self) -> Proved:
         """The outputs of the whole model are compared."""
@@ -133,7 +157,7 @@ class Prover:
     def _validity(self, made: Run) -> Verification:
         """Whether the result is valid, shapes included if the model's were."""
         problem = strict_problem(made.model)
-        if problem is not None and strict_problem(self.source.open()) is not None:
+        if problem is not None and strict_problem(self._own_opset.open()) is not None:
             problem = tolerant_problem(made.model)  # its shapes contradicted each other before, or it has other flaws
         return Verification(
             passed=problem is None,

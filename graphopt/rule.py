@@ -38,6 +38,14 @@ class Refused(NoMatch):
     """The pattern is here, but a condition says no. The report shows these."""
 
 
+@dataclass(slots=True)
+class NeedsOpset(Refused):
+    """The pattern is one `operator` that the standard has from `opset` on, which is newer than the graph's."""
+
+    operator: str
+    opset: int
+
+
 class RewriteRefusedError(Exception):
     """Raised inside `Rule.rewrite` when only the numbers show that it may not be done (a folded value overflows)."""
 

@@ -68,6 +68,9 @@ def optimize(
     ] = [],
     forbid: Annotated[list[str], typer.Option(metavar="RULE", help="Never apply this rule.")] = [],
     shape: ShapeOption = [],
+    opset: Annotated[
+        int | None, typer.Option(metavar="N", help="Bring the model to this opset first; it cannot go down.")
+    ] = None,
     device: Annotated[str, typer.Option(help="The device that the cost model decides for.")] = "h200",
     batch: Annotated[
         int | None, typer.Option(min=1, help="The batch that a dynamic batch dimension stands for.")
@@ -116,6 +119,7 @@ def optimize(
             "force": force,
             "forbid": forbid,
             "shapes": parse_shapes(shape),
+            "opset": opset,
             "device": device,
             "batch": batch,
             "layout": layout,

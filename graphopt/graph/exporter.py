@@ -37,7 +37,10 @@ def export_model(
     if model.ir_version:
         result.ir_version = model.ir_version
     result.training_info.extend(source.training_info)
-    result.opset_import.extend(o for o in source.opset_import if _domain(o.domain) in model.opsets)
+    for opset in source.opset_import:
+        version = model.opsets.get(_domain(opset.domain))
+        if version is not None:
+            result.opset_import.append(helper.make_opsetid(opset.domain, version))
     known = {o.domain for o in source.opset_import} | ({""} if "" in model.opsets else set())
     for domain, version in model.opsets.items():
         if domain not in known and not (domain == "" and "ai.onnx" in known):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from onnx import FunctionProto, GraphProto, ModelProto, TensorProto, ValueInfoProto
@@ -167,6 +168,18 @@ class Function:
         return (self.proto.domain, self.proto.name, self.proto.overload)
 
 
+@dataclass(frozen=True)
+class Upgraded:
+    """That a model was brought from one opset to another: how many nodes changed, and how many there were and are."""
+
+    before: int
+    after: int
+    rewritten: int
+    nodes_before: int
+    nodes_after: int
+    seconds: float
+
+
 class Model:
     """A model: the main graph, the functions, and everything else that the file said.
 
@@ -184,6 +197,7 @@ class Model:
         # sentences: what was wrong with the file and is mended here, and what is wrong and stays as it is
         self.tidied: list[str] = []
         self.tolerated: list[str] = []
+        self.upgraded: Upgraded | None = None
         self.idle: list[str] = []  # nodes without outputs, which were not imported
         self.external: list[TensorProto] = []  # what the file keeps in other files
         self.reserved: set[str] = set()

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from graphopt.cost import Setting, graph_cost
+from graphopt.driver import Stop
 from graphopt.engine import Run
 from graphopt.graph import Model
 from graphopt.instruments import PassRecord
 from graphopt.pipeline import Options, Pipeline
 from graphopt.proof import Proved
 from graphopt.report.report import PassSummary, Refusal, Report, RuleCount, Size
+from graphopt.upgrade import UPGRADE
 from graphopt.version import VERSION
 
 if TYPE_CHECKING:
@@ -57,7 +59,7 @@ def build_report(
         pipeline=str(pipeline),
         before=before or after,
         after=after,
-        passes=tuple(_summary(r) for r in run.records),
+        passes=(*_upgrade(run.model), *(_summary(r) for r in run.records)),
         refusals=_refusals(run),
         decisions=tuple({(d.rule, d.at): d for d in run.decisions}.values()),
         withdrawn=proved.withdrawn,
@@ -88,6 +90,16 @@ def _summary(record: PassRecord) -> PassSummary:
     return PassSummary(record.text, record.nodes_before, record.nodes_after, record.seconds, record.stop, rules)
 
 
+def _upgrade(model: Model) -> list[PassSummary]:
+    """The line of an upgrade to a newer opset, where there was one."""
+    done = model.upgraded
+    if done is None:
+        return []
+    rules = (RuleCount(UPGRADE, done.rewritten),) if done.rewritten else ()
+    name = f"from opset {done.before} to {done.after}"
+    return [PassSummary(name, done.nodes_before, done.nodes_after, done.seconds, Stop.DONE, rules)]
+
+
 def _refusals(run: Run) -> tuple[Refusal, ...]:
     """What still stands at the end, refused trades apart: they are among the decisions.
 
@@ -98,5 +110,6 @@ def _refusals(run: Run) -> tuple[Refusal, ...]:
     for (rule, reason), nodes in run.log.refusals.items():
         places = [n.label for n in nodes if not n.is_erased]
         if places and (rule, reason) not in priced:
-            result.append(Refusal(rule, reason, len(places), tuple(places[:MOST_PLACES])))
+            operator, opset = run.log.newer.get((rule, reason), ("", None))
+            result.append(Refusal(rule, reason, len(places), tuple(places[:MOST_PLACES]), operator, opset))
     return tuple(result)

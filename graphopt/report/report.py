@@ -33,12 +33,17 @@ class PassSummary:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A pattern that was found but not rewritten: how often, why, and the first places."""
+    """A pattern that was found but not rewritten: how often, why, and the first places.
+
+    Where a newer opset has one operator for it, `operator` and `opset` say which, and since when.
+    """
 
     rule: str
     reason: str
     count: int
     places: tuple[str, ...]
+    operator: str = ""
+    opset: int | None = None
 
 
 @dataclass(frozen=True)

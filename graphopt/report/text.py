@@ -102,9 +102,18 @@ def _refusals(refusals: tuple[Refusal, ...]) -> Group:
     lines = []
     for refusal in refusals:
         places = ", ".join(printable(p, 60) for p in refusal.places[:2]) + (", …" if refusal.count > 2 else "")
+        if refusal.opset is not None:
+            lines.append(Text(f"{_gain(refusal)} ({refusal.rule}: {places})"))
+            continue
         times = "once" if refusal.count == 1 else f"{refusal.count} times"
         lines.append(Text(f"not done {times}: {refusal.rule} ({places}): {printable(refusal.reason, 300)}"))
     return Group(*lines)
+
+
+def _gain(refusal: Refusal) -> str:
+    """What a newer opset would bring."""
+    count = "1 place" if refusal.count == 1 else f"{refusal.count} places"
+    return f"{refusal.operator}: {count} would become one node with --opset {refusal.opset}"
 
 
 def _proof(report: Report) -> Text:

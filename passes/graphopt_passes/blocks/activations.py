@@ -11,7 +11,7 @@ from onnx import TensorProto
 from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor
 from graphopt.rewrite import Rewriter
-from graphopt.rule import Exactness, NoMatch, Refused, Rule
+from graphopt.rule import Exactness, NeedsOpset, NoMatch, Refused, Rule
 from graphopt_passes.blocks.terms import clip_at, close, inner, polynomial, product_at, splits, with_scalar
 from graphopt_passes.common.folding import FLOATS
 
@@ -37,7 +37,8 @@ def needs_opset(node: Node, facts: Facts, op: str, version: int, what: str) -> R
     """The refusal that tells from which opset on `op` exists; None where the graph's is recent enough."""
     if facts.opset(node) >= version:
         return None
-    return Refused(f"{what} is the operator {op} from opset {version} on: take --opset {version}", node)
+    reason = f"{what} is the operator {op} from opset {version} on: take --opset {version}"
+    return NeedsOpset(reason, node, op, version)
 
 
 class _Recognize(Rule[Activation]):

@@ -16,7 +16,7 @@ from graphopt.errors import ModelError, UnsafeModelError
 # Graphs in each other: protobuf reads a hundred messages in each other, of which a graph in a graph takes three.
 DEEPEST = 33
 # Nodes of a model whose functions are written out.
-MOST_NODES = 1 << 20
+MOST_NODES = 1 << 17
 
 _Key = tuple[str, str]
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import ModelProto
 
+import graphopt
 from graphopt.targets import Target
 from graphopt_passes.blocks.attention import RecognizeAttention
 from tests.passes.vertical.weights import normal, used
@@ -104,6 +105,44 @@ def test_grouped_keys_alone_stay_repeated() -> None:
     assert "Expand" in [n.op_type for n in result.graph.node]
     assert log.applications
     check_numbers(before, result, exact=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "inputs"),
+    [
+        (PLAIN, "float[B,4,S,8] q, float[B,4,L,8] k, float[B,4,L,6] v"),
+        (PLAIN.replace("[0,1,3,2]", "[0,2,3,1]"), "float[B,H,S,8] q, float[B,L,H,8] k, float[B,H,L,E] v"),
+        (PLAIN.replace("p = Softmax<axis=-1>(s)", "e = Mul(s, c) f = Add(e, m) p = Softmax(f)"),
+         "float[B,4,S,8] q, float[B,4,L,8] k, float[B,4,L,8] v, float[B,1,S,L] m"),
+        (PLAIN.replace("p = Softmax<axis=-1>(s)", "f = Add(m, s) p = Softmax(f)"),
+         "float[B,4,S,8] q, float[B,4,L,8] k, float[B,4,L,8] v, float[S,L] m"),
+    ],
+)  # fmt: skip
+def test_dimensions_that_are_symbols(text: str, inputs: str) -> None:
+    before = graph(text, inputs, dims="A,R,C,D")
+    result, log = apply(RULE, before, Target.PORTABLE)
+    assert len(log.applications) == 1
+    assert "Softmax" not in {n.op_type for n in result.graph.node}
+    check_numbers(before, result, exact=False, B=3, H=2, S=5, L=7, E=3)
+
+
+def test_grouped_queries_of_symbols() -> None:
+    """As Llama is exported: what Expand and Reshape are told is computed of the shapes."""
+    shapes = """b = Shape<start=0, end=1>(k) l = Shape<start=2, end=3>(k)
+                o = Concat<axis=0>(b, four, l, eight) w = Concat<axis=0>(b, two, two, l, eight) """
+    text = GROUPED.replace("heads)", "o)").replace("twice)", "w)")
+    text = f"graph (float[B,4,S,8] q, float[B,2,L,8] k, float[B,2,L,8] v) => (float[A,R,C,D] y) {{ {shapes} {text} }}"
+    weights = {**WEIGHTS, "four": np.array([4]), "eight": np.array([8])}
+    before = model(text, used(weights, text), opset=23)
+    result = graphopt.optimize(before, target="portable", verify=False).model
+    assert {"Softmax", "Expand"}.isdisjoint(n.op_type for n in result.graph.node)
+    check_numbers(before, result, exact=False, B=3, S=5, L=7)
+
+
+def test_a_mask_of_another_symbol_may_enlarge() -> None:
+    text = PLAIN.replace("p = Softmax<axis=-1>(s)", "f = Add(s, m) p = Softmax(f)")
+    before = graph(text, "float[B,4,S,8] q, float[B,4,L,8] k, float[B,4,L,8] v, float[B,1,R,L] m")
+    check_untouched(RULE, before, "may enlarge", target=Target.PORTABLE)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,13 @@ from __future__ import annotations
 
 
 class GraphoptError(Exception):
-    """The root: something that the user can mend. `str(error)` is one sentence without a line break."""
+    """The root: something that the user can mend. `str(error)` is one sentence without a line break.
+
+    It may have names of a stranger's model in it: what would move the cursor or change colours is a `?`.
+    """
+
+    def __str__(self) -> str:
+        return "".join(c if c.isprintable() else "?" for c in super().__str__())
 
 
 class ModelError(GraphoptError):

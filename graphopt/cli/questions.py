@@ -41,8 +41,8 @@ def _made_of(found: list[Origin]) -> Table:
     table = Table("node", "operator", "made of", "by", box=None, pad_edge=False)
     for origin in found:
         made_of = ", ".join(printable(name, 60) for name in origin.originals)
-        by = ", ".join(origin.rules) or "nothing: it is the model's own"
-        table.add_row(Text(printable(origin.node)), Text(printable(origin.op_type)), Text(made_of), by)
+        by = ", ".join(printable(rule, 60) for rule in origin.rules) or "nothing: it is the model's own"
+        table.add_row(Text(printable(origin.node)), Text(printable(origin.op_type)), Text(made_of), Text(by))
     return table
 
 

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from functools import cache
 
 from rich.console import Console
+from rich.text import Text
 
+from graphopt.external import printable
 from graphopt.graph import Model
 from graphopt.instruments import PassRecord
 
@@ -34,7 +36,7 @@ class Progress:
 
     def before(self, record: PassRecord, model: Model) -> None:
         """Shows the pass."""
-        self.status.update(f"pass {record.number + 1}: {record.text}, {record.nodes_before} nodes")
+        self.status.update(Text(f"pass {record.number + 1}: {record.text}, {record.nodes_before} nodes"))
 
     def after(self, record: PassRecord, model: Model) -> None:
         """Shows that what follows is the next step."""
@@ -42,7 +44,7 @@ class Progress:
 
     def tuning(self, done: int, total: int, text: str) -> None:
         """Shows how far the measuring of trades is."""
-        self.status.update(f"measuring {bar(done, total)} {done}/{total}: {text}")
+        self.status.update(Text(f"measuring {bar(done, total)} {done}/{total}: {printable(text)}"))
 
     def saving(self, done: int, total: int) -> None:
         """Shows how much of the weights is written, in bytes."""

@@ -132,7 +132,7 @@ def render_size(name: str, model: Model, size: Size) -> RenderableType:
     """What a model holds."""
     table = Table(box=None, show_header=False, pad_edge=False)
     proto = model.proto
-    opsets = ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in model.opsets.items())
+    opsets = ", ".join(f"{printable(domain) or 'ai.onnx'} {version}" for domain, version in model.opsets.items())
     rows = [
         ("model", printable(name)),
         ("made by", printable(f"{proto.producer_name} {proto.producer_version}".strip()) or "unknown"),

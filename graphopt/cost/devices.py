@@ -80,7 +80,7 @@ _LISTED = (
         8000 * GIGA,
         132,
         kernel=2.5 * MICRO,
-        dispatch=10.0 * MICRO,
+        dispatch=7.0 * MICRO,
         upload=3.6 * MICRO,
         stall=125 * MICRO,
     ),

@@ -123,7 +123,7 @@ def _arithmetic(work: Work, dtype: int | None, device: Device) -> float:
 
 def _product_seconds(product: Product, dtype: int | None, device: Device) -> float:
     """Tiles of the result, cut along the inner dimension too, in waves over the multiprocessors; by the best tile."""
-    rate = device.matrix_rate(dtype) * MATRIX_SHARE
+    rate = device.matrix_rate(dtype) * MATRIX_SHARE * product.share
     if device.is_cpu:
         return product.flops / rate
     depth = min(TILE_DEPTH, max(product.inner, 16))

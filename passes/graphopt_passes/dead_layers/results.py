@@ -132,9 +132,9 @@ class DropUnreadBranchResults(Rule[Branches]):
         bodies = [b for bodies in node.bodies.values() for b in bodies]
         if not kept:
             return NoMatch("nothing reads it at all", node)
-        if len(bodies) != 2 or any(b.inputs or len(b.outputs) != len(bodies[0].outputs) for b in bodies):
+        if len(bodies) != 2 or any(b.inputs or len(b.outputs) < len(node.outputs) for b in bodies):
             return NoMatch("its branches are not well-formed", node)
-        if len(kept) == len(bodies[0].outputs):
+        if len(kept) == max(len(b.outputs) for b in bodies):
             return NoMatch("all its outputs are read", node)
         return Branches(node, kept)
 

@@ -22,6 +22,7 @@ from graphopt_passes.layout.growing import (
     SinkTransposeBelowTile,
 )
 from graphopt_passes.layout.joins import SinkTransposeBelowConcat, SinkTransposeBelowSplit
+from graphopt_passes.layout.literal_reshapes import SkipReshapeBeforeLiteral
 from graphopt_passes.layout.matmuls import SinkTransposeBelowMatMul, TransposeOfGemm
 from graphopt_passes.layout.pads import ComposePads
 from graphopt_passes.layout.picks import (
@@ -64,6 +65,7 @@ CHAINS = (
     GatherOfAllToReshape(),
     DropReshapesAroundMatMul(),
     ComposeReshapes(),
+    SkipReshapeBeforeLiteral(),
     ComposeUnsqueezes(),
     SinkReshapeBelowPointwise(),
     ComposeCasts(),

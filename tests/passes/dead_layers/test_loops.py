@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import ModelProto
 
+from graphopt.facts import Facts
 from graphopt.graph import import_model
 from graphopt.rewrite import Rewriter
-from graphopt.rule import RewriteRefusedError
+from graphopt.rule import NoMatch, RewriteRefusedError
 from graphopt_passes.dead_layers.results import DropUnchangedState, DropUnreadBranchResults, DropUnreadIterations
 from graphopt_passes.dead_layers.unrolling import InlineSingleIteration, UnrollLoop, UnrollLoops
 from tests.support.models import model
@@ -162,6 +163,17 @@ def test_branches_of_which_all_is_read_stay() -> None:
         "else_branch = b () => (float[2] r) { r = Cos(x) }> }"
     )
     check_untouched(DropUnreadBranchResults(), before, because="all its outputs are read")
+
+
+def test_a_branch_that_lacks_a_result_is_left_alone() -> None:
+    proto = model(
+        "g (float[2] x, bool c) => (float[2] y) { y, v = If(c) <then_branch = a () => (float[2] p) { p = Sin(x) },"
+        "else_branch = b () => (float[2] r) { r = Cos(x) }> }"
+    )
+    graph = import_model(proto)
+    found = DropUnreadBranchResults().match(find(graph, "y"), Facts(graph))
+    assert isinstance(found, NoMatch)
+    assert found.reason == "its branches are not well-formed"
 
 
 # -- values that never change ----------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from onnx import ModelProto
 
 from graphopt_passes.layout.batches import DropReshapesAroundMatMul
+from graphopt_passes.layout.literal_reshapes import SkipReshapeBeforeLiteral
 from graphopt_passes.layout.sinking import SinkTransposeBelowPointwise
 from tests.support.models import model
 from tests.support.rewrites import apply, check_numbers, check_rewrite, check_untouched
@@ -95,6 +96,49 @@ def test_whatever_is_dropped_the_numbers_are_equal(batch: list[int], flat: list[
     after, log = apply(DropReshapesAroundMatMul(), before)
     assert bool(log.applications) == (batch == back and len(after.graph.node) == 1)
     check_numbers(before, after, exact=False)
+
+
+@pytest.mark.parametrize(
+    ("inner", "target"),
+    [("Reshape(x, s)", [2, 3, 2]), ("Squeeze(x, one)", [2, -1]), ("Unsqueeze(x, one)", [-1]), ("Flatten(x)", [12])],
+)
+def test_a_target_without_copies_says_the_same_for_any_input(inner: str, target: list[int]) -> None:
+    for text, weights in (("", {"t": np.array(target, np.int64)}), (f", int64[{len(target)}] t", {})):
+        rank = ",".join("mno"[: len(target)])
+        before = model(
+            f"g (float[2,1,6] x{text}) => (float[{rank}] y) {{ a = {inner} \n y = Reshape<allowzero=1>(a, t) }}",
+            {"s": np.array([6, 2], np.int64), "one": np.array([1], np.int64), **weights},
+        )
+        after, log = apply(SkipReshapeBeforeLiteral(), before)
+        assert [a.rule for a in log.applications] == ["skip-reshape-before-literal"]
+        assert [n.op_type for n in after.graph.node] == ["Reshape"]
+        if weights:
+            check_numbers(before, after, exact=True)
+
+
+@pytest.mark.parametrize(
+    ("why", "kind", "first", "last"),
+    [
+        ("a zero in the source", "float[0,6,2]", [3, 2, -1], [0, 0, 3]),
+        ("and none", "float[3,0,8]", [4, 2, 0, 0], [3, 0]),
+    ],
+)
+def test_zeros_are_literal(why: str, kind: str, first: list[int], last: list[int]) -> None:
+    rank = ",".join("mno"[: len(last)])
+    before = model(
+        f"g ({kind} x) => (float[{rank}] y) {{ a = Reshape<allowzero={int(0 in first)}>(x, s) \n"
+        "y = Reshape<allowzero=1>(a, t) }",
+        {"s": np.array(first, np.int64), "t": np.array(last, np.int64)},
+    )
+    check_rewrite(SkipReshapeBeforeLiteral(), before, ["Reshape"])
+
+
+def test_a_zero_that_copies_depends_on_the_input() -> None:
+    before = model(
+        "g (float[2,3] x) => (float[a,b] y) { a = Reshape(x, s) \n y = Reshape(a, t) }",
+        {"s": np.array([3, 2], np.int64), "t": np.array([0, -1], np.int64)},
+    )
+    check_untouched(SkipReshapeBeforeLiteral(), before, because="copies a dimension")
 
 
 def dequantizing(scale: object, inputs: str = "", outputs: str = "") -> ModelProto:

@@ -51,12 +51,12 @@ class TradeJudge:
     def __init__(self, options: Options, setting: Setting | None = None) -> None:
         self.options = options
         self.setting = setting or Setting.of(options)
-        self._decisions: dict[tuple[str, str], Decision] = {}
+        self._decisions: dict[tuple[str, str, bool], Decision] = {}
         self._total: Cost | None = None
 
     @property
     def decisions(self) -> list[Decision]:
-        """The last decision for each rule and place, in the order in which they first came up."""
+        """The last that was taken and the last that was refused for each rule and place, in the order of the first."""
         return list(self._decisions.values())
 
     def __call__(self, change: Change) -> str | None:
@@ -73,7 +73,7 @@ class TradeJudge:
         was += stall_seconds(uploads, self.setting)
         would_be += stall_seconds(uploads - before.uploads + after.uploads, self.setting)
         decision = self._decide(change, was, would_be, before, after)
-        self._decisions[decision.rule, decision.at] = decision
+        self._decisions[decision.rule, decision.at, decision.taken] = decision
         if decision.taken:
             self._total = self._total - before + after
             return None

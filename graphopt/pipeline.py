@@ -82,8 +82,8 @@ class Context:
         return stop
 
     def _state(self) -> tuple[int, int]:
-        """What is another number after every change: of the graph, and of the types that are known."""
-        return len(self.edit.log.applications), self.model.inferences
+        """What is another number after every change: of the graph, tags aside, and of the types that are known."""
+        return self.edit.changes, self.model.inferences
 
 
 class Pass(ABC):

@@ -35,6 +35,7 @@ class Rewriter:
         self.excluded = excluded
         self.judges = list(judges)
         self.log = Log()
+        self.changes = 0  # applications that changed more than tags
         # nodes to look at again after the last accepted change, for the driver
         self.touched: dict[Node, None] = {}
         self._journal = Journal()
@@ -109,6 +110,7 @@ class Rewriter:
         number = len(self.log.applications) + 1
         application = Application(number, rule.name, label, rule.exactness, change.consumed, change.made)
         self.log.applications.append(application)
+        self.changes += not self._journal.is_tags_only
         return application
 
     # -- what a rule's `rewrite` may do --------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from google.protobuf.message import DecodeError
 from onnx import GraphProto, ModelProto, TensorProto
+from onnx.checker import MAXIMUM_PROTOBUF
 
 from graphopt.graph import bits_of
 from graphopt.weight_file import Stretch, WeightFile
@@ -54,7 +55,7 @@ class ThinModel:
 def read_thin(path: Path) -> ThinModel | None:
     """The model in a binary file; None where there is nothing to leave out, or that is not for us to read."""
     try:
-        if path.suffix != ".onnx" or path.stat().st_size < LEAST_LEFT:
+        if path.suffix != ".onnx" or not LEAST_LEFT <= path.stat().st_size <= MAXIMUM_PROTOBUF:
             return None
         file = WeightFile(path)
         with mmap.mmap(file.descriptor, 0, access=mmap.ACCESS_READ) as data:

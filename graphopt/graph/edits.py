@@ -16,10 +16,16 @@ from graphopt.graph.node import Node, Tensor
 class Journal:
     """What was changed since it was opened, newest last."""
 
-    __slots__ = ("_undo",)
+    __slots__ = ("_tags", "_undo")
 
     def __init__(self) -> None:
         self._undo: list[Callable[[], None]] = []
+        self._tags = 0
+
+    @property
+    def is_tags_only(self) -> bool:
+        """Whether nothing was changed but what is noted beside nodes."""
+        return len(self._undo) == self._tags
 
     def __len__(self) -> int:
         return len(self._undo)
@@ -153,6 +159,7 @@ class Journal:
         """Adds an entry to the node's metadata."""
         old = node.metadata
         node.metadata = {**old, key: value}
+        self._tags += 1
         self._undo.append(lambda: setattr(node, "metadata", old))
 
 

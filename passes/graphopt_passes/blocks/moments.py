@@ -9,7 +9,7 @@ from graphopt.graph import Node, Tensor
 from graphopt.rewrite import Rewriter
 from graphopt.rule import NoMatch
 from graphopt_passes.blocks.activations import needs_opset
-from graphopt_passes.blocks.norms import NORM_TYPES, Core, RecognizeNorm, inverse_root, trailing_axis
+from graphopt_passes.blocks.norms import NORM_TYPES, Core, RecognizeNorm, inverse_root, square_root, trailing_axis
 from graphopt_passes.blocks.terms import inner, read_only_by, with_scalar
 
 
@@ -75,7 +75,7 @@ def _moments(node: Node, product: Node, rest: Node, facts: Facts) -> Moments | N
 
 
 def _ratio(ratio: Tensor, facts: Facts) -> tuple[Node, Tensor | None] | None:
-    """The Add under the root in r = γ / √(σ² + ε), and γ."""
+    """The Add under the root in r = γ / √(σ² + ε), and γ; also where r is γ · (1 / √...)."""
     node = ratio.producer
     if node is None or node.graph is not ratio.graph:
         return None
@@ -84,6 +84,14 @@ def _ratio(ratio: Tensor, facts: Facts) -> tuple[Node, Tensor | None] | None:
             radicand = inverse_root(node.input(i), facts)
             if radicand is not None:
                 return radicand, node.inputs[1 - i]
+    if node.op == "Reciprocal":
+        radicand = square_root(node.input(0), facts)
+        return (radicand, None) if radicand is not None else None
+    if node.op == "Div":
+        radicand = square_root(node.input(1), facts)
+        beside = with_scalar(node, facts)
+        plain = beside is not None and beside[2] and beside[1] == 1.0
+        return (radicand, None if plain else node.inputs[0]) if radicand is not None else None
     return None
 
 

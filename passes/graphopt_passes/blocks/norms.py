@@ -47,7 +47,7 @@ def core_at(node: Node, facts: Facts) -> Core | None:
     """The normalization that ends at `node`, a Div or Mul, before any scale and bias."""
     if facts.opset(node) < 7 or len(node.inputs) != 2:
         return None
-    pairs = [(node.inputs[0], _root(node.inputs[1], facts))]
+    pairs = [(node.inputs[0], square_root(node.inputs[1], facts))]
     if node.op == "Mul":
         pairs = [(node.inputs[i], inverse_root(node.inputs[1 - i], facts)) for i in (0, 1)]
     for numerator, radicand in pairs:
@@ -63,7 +63,7 @@ def core_at(node: Node, facts: Facts) -> Core | None:
     return None
 
 
-def _root(tensor: Tensor | None, facts: Facts) -> Node | None:
+def square_root(tensor: Tensor | None, facts: Facts) -> Node | None:
     """The Add under a square root."""
     node = inner(tensor, facts, "Sqrt", "Pow")
     if node is None:
@@ -81,13 +81,13 @@ def inverse_root(tensor: Tensor | None, facts: Facts) -> Node | None:
     if node is None:
         return None
     if node.op == "Reciprocal":
-        return _root(node.input(0), facts)
+        return square_root(node.input(0), facts)
     beside = with_scalar(node, facts)
     if beside is None:
         return None
     data, value, first = beside
     if node.op == "Div":
-        return _root(data, facts) if first and value == 1.0 else None
+        return square_root(data, facts) if first and value == 1.0 else None
     return inner(data, facts, "Add") if not first and value == -0.5 else None
 
 

@@ -60,6 +60,12 @@ LAYER_NORMS = [
     # tf2onnx
     f"m = {MEAN}(x) d = Sub(x, m) p = Mul(d, d) v = {MEAN}(p) a = Add(v, e) s = Sqrt(a) r = Reciprocal(s) "
     "k = Mul(r, g) z = Mul(x, k) mk = Mul(m, k) q = Sub(t, mk) y = Add(z, q)",
+    f"m = {MEAN}(x) d = Sub(x, m) p = Mul(d, d) v = {MEAN}(p) a = Add(v, e) s = Sqrt(a) k = Div(g, s) "
+    "z = Mul(x, k) mk = Mul(m, k) q = Sub(t, mk) y = Add(z, q)",
+    f"m = {MEAN}(x) d = Sub(x, m) p = Mul(d, d) v = {MEAN}(p) a = Add(v, e) s = Sqrt(a) k = Reciprocal(s) "
+    "z = Mul(k, x) mk = Mul(k, m) q = Sub(t, mk) y = Add(q, z)",
+    f"m = {MEAN}(x) d = Sub(x, m) p = Mul(d, d) v = {MEAN}(p) a = Add(v, e) s = Sqrt(a) k = Div(one, s) "
+    "z = Mul(k, x) mk = Mul(k, m) q = Sub(t, mk) y = Add(q, z)",
 ]  # fmt: skip
 RMS_NORM = (
     "p = Pow(x, two) v = ReduceMean<axes=[-1]>(p) a = Add(v, e) s = Sqrt(a) r = Div(one, s) n = Mul(x, r) y = Mul(n, g)"
@@ -103,11 +109,38 @@ def test_a_scale_behind_an_operator_of_the_model() -> None:
     check_rewrite(RULES, graph(text), ["LayerNormalization"], applied=2)
 
 
-def test_rms_norm() -> None:
-    before = graph(RMS_NORM.replace("ReduceMean<axes=[-1]>(p)", "ReduceMean(p, last)"), opset=23)
+ROOT_MEAN = "v = ReduceMean(p, last) a = Add(v, e)"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # PyTorch's exporters, with an inverse, by powers, the scale first, without a scale
+        f"p = Pow(x, two) {ROOT_MEAN} s = Sqrt(a) r = Div(one, s) n = Mul(x, r) y = Mul(n, g)",
+        f"p = Mul(x, x) {ROOT_MEAN} s = Sqrt(a) r = Reciprocal(s) n = Mul(r, x) y = Mul(g, n)",
+        f"p = Mul(x, x) {ROOT_MEAN} r = Pow(a, minus) n = Mul(x, r) y = Mul(g, n)",
+        f"p = Pow(x, two) {ROOT_MEAN} s = Pow(a, half) n = Div(x, s) y = Mul(n, g4)",
+        f"p = Pow(x, two) {ROOT_MEAN} s = Sqrt(a) y = Div(x, s)",
+    ],
+)
+def test_rms_norm(text: str) -> None:
+    before = graph(text, opset=23)
     result, _ = apply(RULES, before)
     assert [n.op_type for n in result.graph.node] == ["RMSNormalization"]
+    assert apply(RULES, result)[0] == result
     check_numbers(before, result, exact=False)
+
+
+def test_an_rms_norm_that_adds_a_bias_keeps_the_add() -> None:
+    text = f"p = Mul(x, x) {ROOT_MEAN} s = Sqrt(a) n = Div(x, s) k = Mul(n, g) y = Add(k, t)"
+    check_rewrite(RULES, graph(text, opset=23), ["Add", "RMSNormalization"], applied=2)
+
+
+def test_a_layer_norm_of_torchs_dynamo_exporter() -> None:
+    """Decomposed as `aten.var_mean` and `rsqrt` are: the axes as inputs, the mean read by the difference alone."""
+    text = """m = ReduceMean(x, last) d = Sub(x, m) p = Mul(d, d) v = ReduceMean(p, last) a = Add(v, e) s = Sqrt(a)
+              r = Reciprocal(s) d2 = Sub(x, m) n = Mul(d2, r) k = Mul(n, g) y = Add(k, t)"""
+    check_rewrite(RULES, graph(text, opset=18), ["LayerNormalization"], applied=3)
 
 
 def test_instance_norm() -> None:
@@ -123,6 +156,17 @@ GROUP_NORM = "r = Reshape(x, flat) n = {}(r, ones3{}) b = Reshape(n, back) k = M
 ])  # fmt: skip
 def test_group_norm(norm: str, bias: str) -> None:
     before = graph(GROUP_NORM.format(norm, bias), opset=21, shape="2,6,4,5")
+    result, _ = apply(RULES, before)
+    assert [n.op_type for n in result.graph.node] == ["GroupNormalization"]
+    check_numbers(before, result, exact=False)
+
+
+def test_a_group_norm_by_hand() -> None:
+    """As a model without the operator spells it: Reshape, mean and variance over each group, Reshape."""
+    text = f"""r = Reshape(x, flat) m = {MEAN}(r) d = Sub(r, m) p = Mul(d, d) v = {MEAN}(p) a = Add(v, e) s = Sqrt(a)
+               n = Div(d, s) b = Reshape(n, back) k = Mul(b, gc) y = Add(k, tc)"""
+    text = text.replace(f"{MEAN}(r)", "ReduceMean(r, last)").replace(f"{MEAN}(p)", "ReduceMean(p, last)")
+    before = graph(text, opset=21, shape="2,6,4,5")
     result, _ = apply(RULES, before)
     assert [n.op_type for n in result.graph.node] == ["GroupNormalization"]
     check_numbers(before, result, exact=False)

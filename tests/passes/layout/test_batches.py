@@ -144,14 +144,16 @@ def test_a_zero_that_copies_depends_on_the_input() -> None:
 def dequantizing(scale: object, inputs: str = "", outputs: str = "") -> ModelProto:
     text = (
         f"g (float[1,2,3] x{inputs}) => (float[1,3,2] y{outputs})"
-        "{ t = Transpose<perm=[0,2,1]>(x) \n d = DequantizeLinear<axis=0>(q, s) \n y = Add(t, d) }"
+        "{ r = Relu(x) \n t = Transpose<perm=[0,2,1]>(r) \n d = DequantizeLinear<axis=0>(q, s) \n y = Add(t, d) }"
     )
     weights = {"s": np.array(scale, np.float32), "q": np.array([[1], [-7], [3]], np.int8)}
     return model(text, {name: value for name, value in weights.items() if f" {name}" not in inputs})
 
 
 def test_a_transpose_passes_a_constant_that_is_dequantized() -> None:
-    after = check_rewrite(SinkTransposeBelowPointwise(), dequantizing(0.5), ["DequantizeLinear", "Add", "Transpose"])
+    after = check_rewrite(
+        SinkTransposeBelowPointwise(), dequantizing(0.5), ["Relu", "DequantizeLinear", "Add", "Transpose"]
+    )
     (values,) = (t for t in after.graph.initializer if t.data_type == 3)
     assert list(values.dims) == [1, 1, 3]
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import ModelProto
 
+from graphopt.targets import Target
 from graphopt_passes.concats.heads import SinkSplitBelowHeads
 from tests.support.models import model
 from tests.support.rewrites import apply, check_numbers, check_rewrite, check_untouched
@@ -102,6 +103,22 @@ def test_sizes_as_attribute() -> None:
 )  # fmt: skip
 def test_leaves_alone(why: str, before: ModelProto, because: str | None) -> None:
     check_untouched(RULE, before, because)
+
+
+PRODUCT = "x = MatMul(z, z0)"
+
+
+def test_tensorrt_takes_a_bare_product_apart_itself() -> None:
+    before = graph(f"{PRODUCT} {thirds()}", "float[2,5,6] z, float[6,24] z0")
+    check_untouched(RULE, before, because="TensorRT makes one batched product")
+    check_untouched(RULE, before, because="TensorRT makes one batched product", target=Target.PORTABLE)
+    after = AFTER.replace("float[2,5,24] x", "float[2,5,6] z, float[6,24] z0").replace("r = Re", f"{PRODUCT} r = Re")
+    check_rewrite(RULE, before, after, target=Target.ONNXRUNTIME)
+
+
+def test_a_bias_behind_the_product_keeps_it_whole() -> None:
+    before = graph(f"m = MatMul(z, z0) x = Add(m, b0) {thirds()}", "float[2,5,6] z, float[6,24] z0, float[24] b0")
+    check_rewrite(RULE, before, ["MatMul", "Add", "Reshape", "Transpose", "Split", "Transpose"])
 
 
 @st.composite

@@ -51,6 +51,11 @@ class Linear(ABC):
         return True
 
     @property
+    def data_from_right(self) -> int:
+        """Where the input channels lie in the data, counted from its last axis."""
+        return self.from_right
+
+    @property
     def bias_shape(self) -> tuple[int, ...]:
         """The shape that a new bias takes."""
         return (self.channels, *[1] * self.from_right) if self.last is not self.node else (self.channels,)
@@ -120,7 +125,11 @@ class ConvTransposeLinear(ConvLinear):
 
 
 class GemmLinear(Linear):
-    """Gemm: alpha·x·W + beta·b, W is [I, C], or [C, I] when transB is 1."""
+    """Gemm: alpha·x·W + beta·b, W is [I, C], or [C, I] when transB is 1; x is [M, I], or [I, M] when transA is 1."""
+
+    @property
+    def data_from_right(self) -> int:
+        return self.node.int_attr("transA", 0)
 
     def scale_outputs(self, weight: Array, scale: Array) -> Array:
         return weight * (scale[:, None] if self.node.int_attr("transB", 0) else scale)
@@ -198,7 +207,7 @@ def linear_at(node: Node, facts: Facts) -> Linear | None:
         view = ConvTransposeLinear if transposed else ConvLinear
         place = (len(shape) - 2, len(shape), int(transposed))
         return view(node, node, data, weight, bias, channels, in_channels, *place, opset)
-    if node.op == "Gemm" and len(shape) == 2 and not node.int_attr("transA", 0):
+    if node.op == "Gemm" and len(shape) == 2:
         channels, in_channels = shape if node.int_attr("transB", 0) else shape[::-1]
         if not is_vector(bias, channels, 0):
             return None

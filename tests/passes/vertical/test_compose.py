@@ -124,6 +124,12 @@ def test_leaves_products_alone(text: str, because: str) -> None:
     check_untouched(RULES, graph(text, "float[2,5,9] x", "A,B,C"), because)
 
 
+@pytest.mark.parametrize("text", ["c = Gemm<transA=1>(x, a) y = Gemm(c, b)", "c = Gemm(x, a) y = Gemm<transA=1>(c, b)"])
+def test_products_of_transposed_data_stay(text: str) -> None:
+    text = f"g (float[5,5] x) => (float[A,B] y) {{ {text} }}"
+    check_untouched(RULES, model(text, used({"a": normal(5, 5), "b": normal(5, 5, seed=1)}, text)), "constant matrix")
+
+
 def test_a_diverse_branch_block_becomes_one_conv() -> None:
     weights = {
         "w": normal(6, 6, 3, 3),

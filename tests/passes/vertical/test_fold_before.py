@@ -70,6 +70,13 @@ def test_before_a_gemm(product: str) -> None:
     check_rewrite(RULES, model(text, used(weights, text)), ["Gemm"], applied=3)
 
 
+@pytest.mark.parametrize("product", ["Gemm<transA=1>(l, w)", "Gemm<transA=1, transB=1, alpha=0.5>(l, wt, wb)"])
+def test_before_a_gemm_of_transposed_data(product: str) -> None:
+    text = f"g (float[5,3] x) => (float[N,C] y) {{ k = Div(x, s) l = Sub(s, k) y = {product} }}"
+    weights = {"w": normal(5, 6), "wt": normal(6, 5), "wb": normal(6), "s": normal(5, 1)}
+    check_rewrite(RULES, model(text, used(weights, text)), ["Gemm"], applied=2)
+
+
 @pytest.mark.parametrize(
     ("text", "weight", "operators", "applied"),
     [
@@ -103,7 +110,7 @@ def test_before_a_matmul(text: str, weight: tuple[int, ...], operators: list[str
         ("constant by data", "k = Div(s, x) y = Conv(k, w)", "divides a constant"),
         ("a MatMul without a bias", "k = Add(x, col) y = MatMul(k, mm)", "no bias"),
         ("a batched weight", "k = Add(x, col) p = MatMul(k, bmm) y = Add(p, col)", "batch dimensions"),
-        ("transA", "f = Flatten(x) k = Mul(f, col) y = Gemm<transA=1>(k, rows)", "not constant"),
+        ("transA", "f = Flatten(x) k = Mul(f, col) y = Gemm<transA=1>(k, rows)", "one number a channel"),
     ],
 )
 def test_leaves_alone(why: str, text: str, because: str) -> None:

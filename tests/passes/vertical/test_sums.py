@@ -104,6 +104,11 @@ def test_a_gemm_with_a_bias_for_each_row_stays() -> None:
     check_untouched(PRODUCTS, model(text, used(WEIGHTS, text)), "no two")
 
 
+def test_gemms_of_transposed_data_stay() -> None:
+    text = "g (float[5,5] x) => (float[A,B] y) { p = Gemm<transA=1>(x, a) q = Gemm(x, b) y = Add(p, q) }"
+    check_untouched(PRODUCTS, model(text, used(WEIGHTS, text)), "no two")
+
+
 def test_an_output_between_stays() -> None:
     text = "g (float[2,3,5] x) => (float[A,B,C] y, float[D,E,F] p) { p = MatMul(x, a) q = MatMul(x, b) y = Add(p, q) }"
     check_untouched(PRODUCTS, model(text, used(WEIGHTS, text)), "no two")

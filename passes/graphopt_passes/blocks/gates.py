@@ -47,6 +47,8 @@ class RecognizeSigmoid(Rule[Quotient]):
         beside = with_scalar(node, facts) if node.op == "Div" else None
         if beside is not None and beside[2] and beside[1] == 1.0:
             numerator = None
+        if numerator is denominator and numerator is not None:
+            return NoMatch("it divides 1 + exp(-x) by itself", node)
         return Quotient(node, x, numerator)
 
     def rewrite(self, found: Quotient, edit: Rewriter) -> None:

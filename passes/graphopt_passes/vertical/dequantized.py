@@ -46,7 +46,7 @@ class _FoldAffine(Rule[QuantizedThenAffine]):
         if not affine.has_scale and not linear.can_add_bias:
             return NoMatch("it is the product's bias already", node)
         weight = linear.weight
-        many = affine.has_scale and weight.scale.size == 1 and linear.channels.count > 1
+        many = affine.has_scale and linear.channels.count > 1
         if many and facts.opset(node) < _PER_CHANNEL:
             return Refused("a scale for each channel needs opset 13", weight.node)
         return QuantizedThenAffine(linear, affine)
@@ -77,7 +77,10 @@ def _rescaled(old: Dequantized, factors: Array, edit: Rewriter) -> Tensor:
         zero = edit.constant(np.full(len(scales), old.zero.array().reshape(-1)[0]), "zero_point")
     given = old.node.inputs[1]
     assert given is not None
-    return edit.like(old.node, [old.node.inputs[0], edit.constant(scales, given.name), zero], axis=old.axis).result
+    along = {"axis": old.axis} if len(scales) > 1 else {}  # an attribute of opset 13
+    if scales.size == old.scale.size:
+        scales = scales.reshape(old.scale.shape)
+    return edit.like(old.node, [old.node.inputs[0], edit.constant(scales, given.name), zero], **along).result
 
 
 class FoldAffineIntoDequantizedConv(_FoldAffine):

@@ -53,6 +53,7 @@ def test_a_swish_by_a_quotient() -> None:
         ("the exponential is read", "n = Neg(x) e = Exp(n) a = Add(e, one) d = Div(one, a) y = Mul(d, e)",
          "no 1 + exp"),
         ("the sum is read", "n = Neg(x) e = Exp(n) a = Add(e, one) d = Div(one, a) y = Mul(d, a)", "no 1 + exp"),
+        ("the sum by itself", "n = Neg(x) e = Exp(n) a = Add(e, one) y = Div(a, a)", "by itself"),
         ("the sum by one", "n = Neg(x) e = Exp(n) a = Add(e, one) y = Div(a, one)", "no 1 + exp"),
     ],
 )  # fmt: skip

@@ -123,6 +123,14 @@ def test_leaves_products_alone(why: str, text: str, shape: str, because: str) ->
 def test_before_opset_13_products_keep_one_scale() -> None:
     text = "w = DequantizeLinear(qm, one) a = MatMul(x, w) y = Mul(a, row)"
     check_untouched(PRODUCTS, product(text, opset=12), "needs opset 13")
+    several = "w = DequantizeLinear(qm, c) a = MatMul(x, w) y = Mul(a, row)"  # which the checker lets pass
+    check_untouched(PRODUCTS, product(several, opset=12), "needs opset 13")
+
+
+def test_before_opset_13_a_single_scale_is_folded() -> None:
+    column = {"w1": np.arange(5, dtype=np.int8).reshape(5, 1), "one": WEIGHTS["one"], "half": np.float32(0.5)}
+    text = "g (float[3,5] x) => (float[A,B] y) { w = DequantizeLinear(w1, one) a = MatMul(x, w) y = Mul(a, half) }"
+    check_rewrite(PRODUCTS, model(text, column, opset=12), ["DequantizeLinear", "MatMul"])
 
 
 @pytest.mark.parametrize(

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import GraphProto, ModelProto, helper
+from onnx import GraphProto, ModelProto, TensorProto, helper
 
 from tests.fuzz.builder import Builder, RejectedError, Tensor
 from tests.fuzz.draw import Draw
 from tests.fuzz.harvest import INDEX, OPSETS
 from tests.fuzz.reference import runner
 from tests.fuzz.registry import ANY, SNIPPETS, Function, Made, Snippet
+from tests.fuzz.retype import retyped
 
 WEIGHT = 16
 _FEW = 3
 _AT_HOME = 4  # so much more a graph is drawn in the opset in which it was found
 _UNKNOWN_SIZE = 2
+_RETYPED = 10  # of a hundred
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,12 @@ class Seed:
     tested: frozenset[str]
     opsets: frozenset[int]
     own: int
+
+    @cached_property
+    def in_other_types(self) -> list[Seed]:
+        """The graph in float64 and in float16, where it holds floats."""
+        made = [replace(self, proto=retyped(self.proto, kind)) for kind in (TensorProto.DOUBLE, TensorProto.FLOAT16)]
+        return [seed for seed in made if seed.proto != self.proto]
 
     @cached_property
     def results(self) -> list[tuple[int, tuple[int, ...]]] | None:
@@ -99,7 +107,10 @@ def _grafting(firing: list[Seed], nearly: list[Seed]) -> Function:
     def graft(d: Draw, b: Builder, x: Tensor) -> Made:
         if b.shared.ir_version < 4:
             return None
-        return _graft(d, b, d.choice(nearly if d.chance(25) else firing))
+        seed = d.choice(nearly if d.chance(25) else firing)
+        if d.chance(_RETYPED) and seed.in_other_types:
+            seed = d.choice(seed.in_other_types)
+        return _graft(d, b, seed)
 
     return graft
 

@@ -147,3 +147,17 @@ def test_rules_that_fire_seldom_get_their_turn() -> None:
     assert drawn[""] == 200
     assert drawn["common"] <= 1
     assert 15 <= drawn["rare"] < drawn["never"]
+
+
+def test_graphs_are_drawn_in_other_types_too() -> None:
+    half = onnx.TensorProto.FLOAT16
+    seed = _seed(
+        "g (float[2] x, bool c) => (float[2] y) { k = Constant<value_floats=[1.0, 2.0]>() \n a = Add(x, k) \n"
+        " y = If(c) <then_branch = t () => (float[2] p) { p = Relu(a) },"
+        " else_branch = e () => (float[2] q) { i = Cast<to=7>(a) \n q = Cast<to=1>(i) }> }"
+    )
+    (double, single) = seed.in_other_types
+    assert double.results == [(onnx.TensorProto.DOUBLE, (2,))]
+    assert single.results == [(half, (2,))]
+    onnx.checker.check_model(single.proto, full_check=True)
+    assert not _seed("g (int64[2] x) => (int64[2] y) { y = Neg(x) }").in_other_types

@@ -23,6 +23,10 @@ FLOATS = frozenset(
 MOST_COPIED_BYTES = 1 << 20
 
 
+# Shifts from here on may be meant to round: in types of 32 bits and more, and by their grid in smaller ones.
+_COARSE = 1024.0
+_COARSE_GRID = 1 / 16
+
 # Small values are kept in float64 once computed; so are those this deep in a chain of folds.
 _KEPT_BYTES = 1 << 16
 _DEEPEST = 16
@@ -110,6 +114,27 @@ def finite_vector(values: Array, what: str) -> Array:
     if not np.isfinite(values).all():
         raise RewriteRefusedError(f"{what} is not finite")
     return values
+
+
+def sum_of_shifts(dtype: int, *shifts: Array) -> Array:
+    """The sum of what is added to one tensor of `dtype` in turn, in float64, unless large ones swallow the others.
+
+    x + c − c rounds x to the grid of c's exponent, and is written to do so (1.5 · 2²³ rounds float32 to integers):
+    where the grid of a type is coarse, and little is left of one of the numbers, one sum says something else.
+
+    Raises RewriteRefusedError.
+    """
+    total = np.asarray(sum(shifts))
+    sizes = np.abs(np.broadcast_arrays(*shifts))
+    largest, smallest = sizes.max(0), sizes.min(0)
+    eps = float(finfo(numpy_dtype(dtype)).eps)  # type: ignore[no-untyped-call]
+    coarse = _COARSE if (bits_of(dtype) or 0) >= 32 else _COARSE_GRID / eps
+    with np.errstate(over="ignore", invalid="ignore"):
+        lost = np.abs(total.astype(numpy_dtype(dtype)).astype(np.float64) - total)
+        vanishes = (np.abs(total) < largest / 8) | (np.isfinite(lost) & (lost > smallest / 64))
+    if np.any((largest >= coarse) & vanishes):
+        raise RewriteRefusedError("a shift is so large that what it is added to is rounded, which may be meant")
+    return total
 
 
 def copies_much(weight: Tensor) -> bool:

@@ -12,7 +12,7 @@ from graphopt.facts import Facts
 from graphopt.graph import Array, Node, Tensor
 from graphopt.rewrite import Rewriter
 from graphopt.rule import Exactness, NoMatch, Refused, Rule
-from graphopt_passes.common.folding import MOST_COPIED_BYTES, Folded, exact_values, fold, peak
+from graphopt_passes.common.folding import MOST_COPIED_BYTES, Folded, exact_values, fold, peak, sum_of_shifts
 from graphopt_passes.vertical.fold_after import fold_bias
 from graphopt_passes.vertical.geometry import Window, is_pointwise, window
 from graphopt_passes.vertical.linear import ConvLinear, GemmLinear, Linear, MatMulLinear, linear_at, linear_behind
@@ -54,7 +54,8 @@ class Composed:
             return None
         values = second.bias_values()
         if first.bias is not None:
-            values = values + second.response(exact_values(second.weights), first.bias_values())
+            moved = second.response(exact_values(second.weights), first.bias_values())
+            values = sum_of_shifts(second.weights.dtype, values, moved)
         return edit.constant(fold_bias(second, values), f"{second.weight.name}.bias")
 
     def weight(self, shape: tuple[int, ...], product: Folded, edit: Rewriter) -> Tensor:
@@ -160,8 +161,8 @@ class ComposeProducts(Rule[Composed]):
 
 
 def matrix_of(linear: Linear) -> Matrix | None:
-    """Computes the matrix [I, C] by which `linear` multiplies from the right; None for other forms."""
-    if len(linear.weights.shape) != 2:
+    """Computes the matrix [I, C] by which `linear` multiplies from the right; None for other forms, such as xᵀ·W."""
+    if len(linear.weights.shape) != 2 or linear.data_from_right != 0:
         return None
     if isinstance(linear, GemmLinear):
         alpha = linear.node.float_attr("alpha", 1.0)

@@ -10,7 +10,7 @@ from graphopt.facts import Facts
 from graphopt.graph import Array, Node, Tensor, numpy_dtype
 from graphopt.rewrite import Rewriter
 from graphopt.rule import Exactness, NoMatch, Refused, RewriteRefusedError, Rule
-from graphopt_passes.common.folding import exact_values, finite_vector
+from graphopt_passes.common.folding import exact_values, finite_vector, sum_of_shifts
 from graphopt_passes.vertical.affine import AFFINE_OPS, Affine, affine_at
 from graphopt_passes.vertical.dequantized_linear import Dequantized, DequantizedLinear, dequantized_behind
 
@@ -59,7 +59,8 @@ class _FoldAffine(Rule[QuantizedThenAffine]):
             weight = _rescaled(old, scale, edit)
         bias = None
         if found.affine.has_shift or linear.has_bias:
-            rounded = (linear.bias_values() * scale + shift).astype(numpy_dtype(old.scale.dtype))
+            total = sum_of_shifts(old.scale.dtype, linear.bias_values() * scale, shift)
+            rounded = total.astype(numpy_dtype(old.scale.dtype))
             finite_vector(rounded.astype(np.float64), "a folded bias")
             bias = edit.constant(rounded, f"{linear.node.label}.bias")
         edit.replace(found.affine.node, linear.rebuild(edit, weight, bias))

@@ -10,7 +10,7 @@ from graphopt.facts import Facts
 from graphopt.graph import Array, Node
 from graphopt.rewrite import Rewriter
 from graphopt.rule import Exactness, NoMatch, Refused, Rule
-from graphopt_passes.common.folding import Folded, copies_much, exact_values, finite_vector, fold, peak
+from graphopt_passes.common.folding import Folded, copies_much, exact_values, finite_vector, fold, peak, sum_of_shifts
 from graphopt_passes.vertical.affine import NORM_OPS, SCALE_OPS, SHIFT_OPS, Affine, Channels, affine_at
 from graphopt_passes.vertical.linear import Linear, linear_behind
 
@@ -53,7 +53,8 @@ class _FoldAffine(Rule[LinearThenAffine]):
             weight = edit.constant(_scaled_weight(linear, scale), weight.name)
         bias = linear.bias
         if affine.has_shift or bias is not None:
-            bias = edit.constant(fold_bias(linear, linear.bias_values() * scale + shift), _bias_name(linear))
+            values = sum_of_shifts(linear.weights.dtype, linear.bias_values() * scale, shift)
+            bias = edit.constant(fold_bias(linear, values), _bias_name(linear))
         edit.replace(affine.node, linear.rebuild(edit, linear.data, weight, bias))
 
 

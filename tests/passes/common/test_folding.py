@@ -8,7 +8,7 @@ from onnx import TensorProto
 
 from graphopt.graph import ArrayConstant, Constant
 from graphopt.rule import RewriteRefusedError
-from graphopt_passes.common.folding import Folded, exact_values, fold, peak
+from graphopt_passes.common.folding import Folded, exact_values, fold, peak, sum_of_shifts
 
 FLOAT, HALF = int(TensorProto.FLOAT), int(TensorProto.FLOAT16)
 
@@ -55,3 +55,30 @@ def test_what_the_type_does_not_hold() -> None:
         fold(Folded(FLOAT, (2,), lambda: np.array([1e39, 1.0])), bounds=(1.0, 1e39))
     with pytest.raises(RewriteRefusedError, match="does not fit"):
         fold(Folded(FLOAT, (1,), lambda: np.array([np.nan])))
+
+
+MAGIC = 1.5 * 2**23  # added to a float32 and taken away again, it rounds to an integer
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shifts", "is_lost"),
+    [
+        (FLOAT, (MAGIC, -MAGIC), True),
+        (FLOAT, (MAGIC, 1 - MAGIC), True),
+        (FLOAT, (MAGIC, 0.3), True),
+        (FLOAT, (MAGIC, 0.0), False),
+        (FLOAT, (2000.0, 0.3), False),
+        (FLOAT, (1000.0, -1000.0), False),
+        (FLOAT, (5000.0, -2000.0), False),
+        (FLOAT, (0.5, -0.5), False),
+        (HALF, (1536.0, -1536.0), True),
+        (HALF, (32.0, -32.0), False),
+    ],
+)
+def test_shifts_that_round_others_are_not_summed(dtype: int, shifts: tuple[float, float], is_lost: bool) -> None:
+    vectors = [np.array([1.0, shift]) for shift in shifts]
+    if is_lost:
+        with pytest.raises(RewriteRefusedError, match="so large that"):
+            sum_of_shifts(dtype, *vectors)
+    else:
+        np.testing.assert_array_equal(sum_of_shifts(dtype, *vectors), [2.0, sum(shifts)])

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import graphopt
 from graphopt_passes.vertical import FuseVertical
 from graphopt_passes.vertical.fold_after import (
     FoldBatchNormIntoConv,
@@ -21,7 +22,7 @@ from graphopt_passes.vertical.fold_after import (
     FoldShiftIntoMatmul,
 )
 from tests.passes.vertical.weights import normal, statistics, used
-from tests.support.models import model
+from tests.support.models import feeds, model, run
 from tests.support.rewrites import apply, check_numbers, check_rewrite, check_untouched
 
 CONV_RULES = (FoldBatchNormIntoConv(), FoldScaleIntoConv(), FoldShiftIntoConv())
@@ -133,6 +134,7 @@ def test_statistics_of_another_type_than_the_data() -> None:
         ("Gemm<alpha=0.5, beta=2.0>(x, w, wb)", ["Gemm"]),
         ("Gemm<transB=1, beta=0.5>(x, wt, row)", ["Gemm"]),
         ("Gemm(x, w, one)", ["Gemm"]),
+        ("Gemm<transA=1>(xt, w, wb)", ["Gemm"]),
         ("MatMul(x, w)", ["Add", "MatMul"]),
     ],
 )
@@ -147,7 +149,7 @@ def test_two_dimensional_products(linear: str, operators: list[str]) -> None:
         "s": normal(6, seed=5),
         "t": normal(1, 6, seed=6),
     }
-    text = f"""g (float[3,5] x) => (float[N,C] y) {{
+    text = f"""g (float[3,5] x, float[5,3] xt) => (float[N,C] y) {{
                  c = {linear} n = BatchNormalization(c, g, b, m, v) k = Mul(s, n) l = Add(k, t) y = Sub(t, l) }}"""
     check_rewrite(MATMUL_RULES, model(text, used(weights, text)), operators, applied=4)
 
@@ -398,3 +400,29 @@ def test_where_it_fires_the_numbers_are_equal(data: st.DataObject) -> None:
         assert result == before
     per_channel = shape in [(), (1,), (6, 1, 1), (1, 6, 1, 1)] or "Batch" in affine
     assert bool(log.applications) == per_channel
+
+
+ROUNDS = [
+    "g (float[1,6,5,5] x) => (float[1,6,5,5] y) { c = Conv(x, w1, b) a = Add(c, big) y = Sub(a, big) }",
+    "g (float[1,6,5,5] x) => (float[1,6,5,5] y) { c = Conv(x, w1, bigs) y = BatchNormalization(c, g, b, bigs, v) }",
+    "g (float[2,6] x) => (float[2,6] y) { c = Gemm(x, w2, b) a = Add(c, big) y = Sub(a, big) }",
+    "g (float[1,6,5,5] x) => (float[1,6,5,5] y) { a = Add(x, big) y = Conv(a, eye, minus) }",
+]
+
+
+@pytest.mark.parametrize("text", ROUNDS)
+def test_a_large_number_that_is_added_to_round_and_taken_away_stays(text: str) -> None:
+    magic = np.float32(1.5 * 2**23)
+    weights = {
+        **statistics(6),
+        "w1": normal(6, 6, 1, 1),
+        "w2": normal(6, 6),
+        "b": normal(6),
+        "big": magic,
+        "bigs": np.full(6, magic),
+        "minus": np.full(6, -magic),
+        "eye": np.eye(6, dtype=np.float32).reshape(6, 6, 1, 1),
+    }
+    before = model(text, used(weights, text))
+    inputs = feeds(before)
+    np.testing.assert_array_equal(run(graphopt.optimize(before).model, inputs)[0], run(before, inputs)[0])

@@ -18,6 +18,8 @@ from graphopt_passes.vertical.linear import Linear, linear_at
 
 # float16 may not hold t / s, though it holds t
 _TYPES = (TensorProto.FLOAT, TensorProto.BFLOAT16, TensorProto.DOUBLE)
+# A larger shift may be meant to round what it is added to (x + 1.5 · 2²³): another one would round to another grid.
+_MOST_SHIFT = 1024.0
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ class FoldScaleAcrossShift(Rule[ScaleShiftLinear]):
         scale, shift = found.vectors()
         if not scale.all():
             raise RewriteRefusedError(f"the scale of '{found.scale.node.label}' is zero for a channel")
+        if not (np.abs(shift) <= _MOST_SHIFT).all():
+            raise RewriteRefusedError("the shift is so large that what it is added to is rounded, which may be meant")
         weight = edit.constant(scaled_inputs(linear, scale, found.scale.node.label), linear.weight.name)
         moved = edit.node("Add", [data, edit.constant(_constant(found, shift / scale), "shift")])
         edit.replace(linear.last, linear.rebuild(edit, moved.result, weight, linear.bias))

@@ -91,7 +91,7 @@ def input_channels(linear: Linear, facts: Facts) -> Channels:
     """Where the channels of the data lie that `linear` reads."""
     if linear.node.op == "MatMul":
         return Channels(linear.in_channels, linear.from_right, facts.rank(linear.data))
-    return Channels(linear.in_channels, linear.from_right, linear.rank)
+    return Channels(linear.in_channels, linear.data_from_right, linear.rank)
 
 
 def keeps_shape(affine: Affine, facts: Facts) -> bool:

@@ -25,6 +25,7 @@ WEIGHTS = {
     "one": np.float32(0.25),
     "zero": np.array([1, 0, 1, 1], np.float32).reshape(4, 1, 1),
     "col": normal(8),
+    "magic": np.float32(1.5 * 2**23),
 }
 PADDED = "Conv<pads=[1,1,1,1]>"
 
@@ -67,6 +68,7 @@ def test_spellings(text: str, operator: str) -> None:
         ("a shift a column", f"k = Mul(x, s) l = Add(k, col) y = {PADDED}(l, w)", "no shift"),
         ("the scale enlarges", f"k = Mul(thin, s) l = Add(k, t) y = {PADDED}(l, w)", "nothing scales"),
         ("a computed weight", f"k = Mul(x, s) l = Add(k, t) q = Relu(w) y = {PADDED}(l, q)", "not constant"),
+        ("a shift that rounds", f"k = Mul(x, s) l = Add(k, magic) y = {PADDED}(l, w)", "which may be meant"),
         ("a scale of zero", f"k = Mul(x, zero) l = Add(k, t) y = {PADDED}(l, w)", "is zero"),
     ],
 )  # fmt: skip

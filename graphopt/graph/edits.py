@@ -64,7 +64,7 @@ class Journal:
         moved = list(old.consumers)
         for node in moved:
             before = node.inputs
-            _set_inputs(node, tuple([new if t is old else t for t in before]))
+            _exchange(node, old, new)
             self._undo.append(lambda node=node, before=before: _set_inputs(node, before))  # type: ignore[misc]
         return moved
 
@@ -221,6 +221,19 @@ def _forget(node: Node) -> None:
             del tensor.listings[body, index]
         for inner in body.nodes:
             _forget(inner)
+
+
+def _exchange(node: Node, old: Tensor, new: Tensor) -> None:
+    """Makes `node` read `new` where it read `old`. Its other inputs are not looked at: it may have thousands."""
+    times = old.consumers.pop(node)
+    new.consumers[node] = new.consumers.get(node, 0) + times
+    inputs, at = list(node.inputs), -1
+    for _ in range(times):
+        at = inputs.index(old, at + 1)
+        inputs[at] = new
+    node.inputs = tuple(inputs)
+    if node.graph is not None:
+        node.graph.forget_order()
 
 
 def _set_inputs(node: Node, inputs: tuple[Tensor | None, ...]) -> None:

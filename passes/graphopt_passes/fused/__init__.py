@@ -11,6 +11,7 @@ from graphopt.rule import Rule
 from graphopt.targets import Target
 from graphopt_passes.fused.attention import FuseAttention, FuseMultiHeadAttention
 from graphopt_passes.fused.gelus import FuseBiasGelu
+from graphopt_passes.fused.maps import TransposeMapBeforeFlattening
 from graphopt_passes.fused.norms import FuseSkipNorm
 from graphopt_passes.fused.pools import PoolForGate
 from graphopt_passes.fused.products import FuseTransposedProduct
@@ -43,7 +44,7 @@ class SpellForTensorRt(Pass):
     """Spells operators as TensorRT makes fewer kernels of them, for the target `tensorrt`."""
 
     name: ClassVar[str] = "spell-for-tensorrt"
-    rules: ClassVar[tuple[Rule[Any], ...]] = (PoolForGate(),)
+    rules: ClassVar[tuple[Rule[Any], ...]] = (PoolForGate(), TransposeMapBeforeFlattening())
 
 
 __all__ = ["FuseForOnnxRuntime", "SpellForTensorRt"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor
+from graphopt.targets import Target
 from graphopt_passes.common.pointwise import BROADCASTING, UNARY
 from graphopt_passes.layout.reductions import REDUCTIONS
 
@@ -19,6 +20,16 @@ _PASSED = (
 _SMALLER = frozenset({*REDUCTIONS, "ArgMax", "ArgMin", "Slice"})
 # What takes an element-wise operator into its weights, or composes with one, when no Transpose is between.
 _TAKES_IN = UNARY | BROADCASTING | {"BatchNormalization", "Conv", "ConvTranspose", "Gemm", "MatMul"}
+
+
+def may_move(node: Node, sources: list[Tensor], facts: Facts) -> bool:
+    """Whether the one Transpose before `node`, an operator element by element, may go behind it.
+
+    For ONNX Runtime only towards something: the product behind a scale takes a Transpose in, or the scale, where they
+    stand next to it in this order (ViT-tiny on an H200: 1.03 of the time with the Transposes moved). TensorRT puts a
+    scale into the kernel of what makes its input, when no Transpose is between (ViT-tiny: 185 kernels, 209 without).
+    """
+    return facts.target is not Target.ONNXRUNTIME or frees(node, sources) or leads_on(node, facts)
 
 
 def frees(node: Node, sources: list[Tensor]) -> bool:

@@ -12,7 +12,7 @@ from graphopt.rewrite import Rewriter
 from graphopt.rule import NoMatch, Rule
 from graphopt_passes.common.arguments import permutation
 from graphopt_passes.common.pointwise import BROADCASTING, UNARY, is_pointwise
-from graphopt_passes.layout.ahead import frees, leads_on
+from graphopt_passes.layout.ahead import may_move
 from graphopt_passes.layout.transposes import Perm, inverse
 
 
@@ -76,7 +76,7 @@ class SinkTransposeBelowPointwise(Rule[Sinking]):
         moved = {t for t, item in zip(inputs, found, strict=True) if item is not None and t is not None}
         if not pays(node, moved, facts):
             return NoMatch("the Transpose before it has other readers", node)
-        if len(moved) < 2 and not frees(node, [t for t in sources if t is not None]) and not leads_on(node, facts):
+        if len(moved) < 2 and not may_move(node, [t for t in sources if t is not None], facts):
             return NoMatch("the Transpose would meet no other, and stand in the way of no fusion", node)
         return Sinking(node, perm, (*sources, *node.inputs[len(sources) :]))
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from onnx import ModelProto, version_converter
 
@@ -70,6 +72,34 @@ def test_the_report_says_what_a_later_opset_would_give(zoo_path: Callable[[str],
     assert told["recognize-gelu"][1].endswith("take --opset 20")
     assert told["recognize-attention"][0] == 12
     assert told["recognize-attention"][1].endswith("take --opset 23")
+
+
+def test_functions_name_every_node_that_they_were_made_of(zoo_model: ZooModel) -> None:
+    before = zoo_model("repvgg_a0__legacy")
+    after = graphopt.optimize(before, block="function", verify=False).model
+    onnx.checker.check_model(after, full_check=True)
+    calls = [node for node in after.graph.node if node.domain]
+    assert len(calls) == 22
+    origins = [json.loads(e.value) for node in calls for e in node.metadata_props if e.key.endswith("from")]
+    expected = {node.name for node in before.graph.node if node.op_type in ("Conv", "Add", "Relu")}
+    assert {name for names in origins for name in names} >= expected
+    feeds = zoo.inputs("repvgg_a0__legacy")
+    for plain, found in zip(run(before, feeds), run(after, feeds), strict=True):
+        assert np.abs(found - plain).max() <= 1e-3 * np.abs(plain).max()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["repvgg_a0__legacy", "conv_affine__dynamo_raw", "resnet18__train_infer"])
+def test_tensorrt_makes_the_same_kernels_of_functions(name: str, zoo_model: ZooModel) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    from graphopt.tensorrt import build_engine
+
+    kernels = []
+    for block in ("plain", "function"):
+        model = graphopt.optimize(zoo_model(name), block=block, verify=False).model
+        assert bool(model.functions) == (block == "function")
+        kernels.append(build_engine(model, compute_capabilities=["8.9"]).facts.kernels)
+    assert kernels[0] == kernels[1]
 
 
 # kernels that TensorRT-RTX 1.7 makes of the model as it stands, for compute capability 8.9

@@ -43,7 +43,9 @@ def summary(tally: Tally, seconds: float, seed: int) -> None:
     from graphopt.plugins import find_rules
 
     rules = list(find_rules())
-    console.print(f"seed {seed}: {tally.models} models in {seconds:.0f} s, {tally.compared} results compared with them")
+    used = sum(os.times()[:4])
+    console.print(f"seed {seed}: {tally.models} models in {seconds:.0f} s ({used:.0f} s of processor time)")
+    console.print(f"{tally.compared} different results were compared with what these models give")
     table = Table("rule", "models", "%", title="how often each rule fired")
     for name in sorted(rules, key=lambda n: -tally.rules[n]):
         table.add_row(name, str(tally.rules[name]), f"{100 * tally.rules[name] / max(1, tally.models):.1f}")

@@ -141,12 +141,13 @@ def optimize(model: ModelProto, setting: Setting, **proof: Any) -> Any:
 
 
 @lru_cache(maxsize=64)
-def _present(pipeline: str) -> str:
-    """A preset without the passes that are not installed."""
+def _present(pipeline: str) -> Any:
+    """A preset without the passes that are not installed, parsed once."""
+    from graphopt.api import make_pipeline
     from graphopt.plugins import PRESETS
 
     text = PRESETS.get(pipeline, pipeline)
-    return ", ".join(name for name in text.split(", ") if name.split("{")[0] in _passes())
+    return make_pipeline(", ".join(name for name in text.split(", ") if name.split("{")[0] in _passes()))
 
 
 def examine(

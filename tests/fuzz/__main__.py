@@ -83,6 +83,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="the same seed draws the same models")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--found", type=Path, default=found.FOLDER, help="where failures are saved")
+    parser.add_argument("--graphs", type=Path, help="where graphs from the tests of rules are kept between runs")
     parser.add_argument("--quick", action="store_true", help="some of the settings for each model, not all")
     parser.add_argument("--ignore", action="append", default=[], help="a kind of failure that is known already")
     parser.add_argument("--seconds", type=float, help="instead of --minutes")
@@ -92,8 +93,9 @@ def main() -> int:
     start = time.monotonic()
     show = _Progress(5.0 if console.is_terminal else 30.0)
     with tempfile.TemporaryDirectory(prefix="fuzz-graphs-") as folder:
-        graphs = Path(folder)
-        console.print(f"{harvest.harvest(graphs)} graphs harvested from the tests of rules")
+        graphs = given.graphs or Path(folder)
+        if not (graphs / harvest.INDEX).exists():
+            console.print(f"{harvest.harvest(graphs)} graphs harvested from the tests of rules")
         tally = Campaign(
             seed, given.jobs, seconds, given.models, given.found, graphs, show, given.quick, frozenset(given.ignore)
         ).run()

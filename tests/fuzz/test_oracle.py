@@ -191,7 +191,7 @@ def test_a_theme_comes_to_its_turn() -> None:
     """Siblings of one width are merged by another rule first, unless that is forbidden."""
     for seed in range(20):
         *fixed, around = oracle.settings_for(seed, True, "merge-equal-sibling-matmuls")
-        assert len(fixed) == 4
+        assert len(fixed) in (4, 5)  # with one that brings the model to another opset
         assert around.forced
         assert "merge-sibling-matmuls" in around.forbid
         assert "merge-equal-sibling-matmuls" not in around.forbid

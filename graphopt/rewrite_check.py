@@ -76,6 +76,8 @@ class RewriteChecker:
                 reason = str(error)
                 if context >= MOST_TRIED and found is None and not self.strict:
                     break
+            except MemoryError:
+                return "there is not enough memory to compare it"
             else:
                 if mismatch is None:
                     return None

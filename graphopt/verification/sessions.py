@@ -16,6 +16,7 @@ import onnx
 
 from graphopt.errors import ExecutionError
 from graphopt.verification import source, watch
+from graphopt.verification.division import divides_fatally
 from graphopt.verification.source import Located
 from graphopt.verification.values import Array, Feeds, Value, is_custom
 
@@ -66,6 +67,11 @@ class OnnxRuntime:
     def __init__(
         self, model: Located, libraries: Sequence[str] = (), threads: int = 0, seconds: float | None = None
     ) -> None:
+        if divides_fatally(model.proto):
+            raise ExecutionError(
+                "the model divides the least integer by -1, at which ONNX Runtime ends the whole process; mend that "
+                "constant, or skip the comparison with --no-verify."
+            )
         self._seconds = seconds
         self.has_loops = watch.has_loops(model.proto)
         self._spilled: tempfile.TemporaryDirectory[str] | None = None

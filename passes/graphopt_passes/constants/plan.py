@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+import numpy as np
 from onnx import TensorProto, defs
 
 from graphopt.facts import Facts
-from graphopt.graph import Constant, Graph, Node, Shape, Tensor, bits_of
+from graphopt.graph import Constant, Graph, Node, Shape, Tensor, bits_of, numpy_dtype
 from graphopt.node_types import infer_node
 from graphopt_passes.constants.evaluator import READABLE
 from graphopt_passes.constants.lazily import lazily
@@ -150,7 +151,20 @@ def _is_deterministic(node: Node, facts: Facts) -> bool:
         return False
     if node.op == "BatchNormalization" and not facts.is_inference(node):
         return False
+    if node.op in ("Div", "Mod") and not _divides_safely(node):
+        return False
     return defs.has(node.op)
+
+
+def _divides_safely(node: Node) -> bool:
+    """Whether no least integer is divided by -1, which ends the process: the quotient has no place in the type."""
+    dividend, divisor = (t.constant if t is not None else None for t in node.inputs[:2])
+    dtype = next((t.dtype for t in node.inputs if t is not None and t.dtype is not None), None)
+    if dtype is not None and numpy_dtype(dtype).kind != "i":
+        return True
+    if divisor is not None and not (divisor.array() == -1).any():
+        return True
+    return dividend is not None and not (dividend.array() == np.iinfo(numpy_dtype(dividend.dtype)).min).any()
 
 
 def nbytes_of(dtype: int | None, shape: Shape | None) -> int | None:

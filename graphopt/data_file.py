@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from typing import BinaryIO
 
 from graphopt.external import Place
 from graphopt.graph import Constant, raw_bytes
+from graphopt.wire import Advance
 
 # Pages of memory and blocks of file systems start at multiples of this: large weights can be mapped, and shared by
 # file systems that share blocks.
@@ -15,8 +15,6 @@ PAGE = 1 << 12
 LEAST_ALIGNED = 1 << 16
 SMALL_ALIGNMENT = 1 << 6
 CHUNK = 1 << 24  # bytes that are copied at once where the system cannot copy by itself
-
-Advance = Callable[[int], None]
 
 
 class DataFile:

@@ -19,7 +19,7 @@ from onnx import ModelProto, TensorProto
 from onnx.external_data_helper import _get_all_tensors
 
 from graphopt.collector import few_collections
-from graphopt.data_file import Advance, DataFile
+from graphopt.data_file import DataFile
 from graphopt.errors import SaveError
 from graphopt.external import locate, printable
 from graphopt.files import replacing
@@ -34,7 +34,7 @@ from graphopt.graph import (
     bits_of,
     export_model,
 )
-from graphopt.wire import Initializer, message_size, write_message
+from graphopt.wire import Advance, Initializer, message_size, write_message
 
 # protobuf cannot hold more than 2 GiB in one message; beyond this, weights go to a file of their own
 INLINE_BYTES = (1 << 31) - (1 << 24)
@@ -98,11 +98,11 @@ def save(
             data_path = _free_name(path, files)
             with replacing(data_path) as data:
                 content.write_data(moved, data, data_path.name, progress)
-                content.write_model(temporary)
+                content.write_model(temporary, None)
                 if data_path.exists():
                     path.unlink(missing_ok=True)  # a model must never be seen with the data of another
         else:
-            content.write_model(temporary)
+            content.write_model(temporary, progress)
 
 
 def _is_external(constant: Constant) -> bool:
@@ -170,13 +170,14 @@ class _Content:
                 offset = data.append(constant) if place is None else data.copy(place, length)
                 _set_place(tensor, name, offset, length)
 
-    def write_model(self, path: Path) -> None:
-        """Writes the model's own file."""
+    def write_model(self, path: Path, progress: Progress | None) -> None:
+        """Writes the model's own file; `progress` is told of the weights in it."""
         initializers = [Initializer(head, constant) for head, constant in self.initializers]
         if message_size(self._thin, initializers) > onnx.checker.MAXIMUM_PROTOBUF:
             raise SaveError("the model without its weights passes protobuf's 2 GiB, so that no file can hold it.")
         with path.open("wb") as file:
-            write_message(self._thin, initializers, file)
+            values = sum(constant.nbytes for _, constant in self.initializers if constant is not None)
+            write_message(self._thin, initializers, file, _counter(values, progress))
 
     def _write(self, tensor: Tensor, constant: Constant) -> TensorProto | None:
         """What the exporter asks for each initializer; those of the main graph are kept apart."""

@@ -7,7 +7,7 @@ is a tag, its length and its bytes. So the initializers can follow the rest of t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import BinaryIO
 
 from onnx import GraphProto, ModelProto, TensorProto
@@ -17,6 +17,9 @@ from graphopt.graph import Constant, FileConstant, raw_bytes
 _GRAPH = ModelProto.GRAPH_FIELD_NUMBER
 _INITIALIZER = GraphProto.INITIALIZER_FIELD_NUMBER
 _RAW_DATA = TensorProto.RAW_DATA_FIELD_NUMBER
+# told how many bytes were written
+Advance = Callable[[int], None]
+
 LENGTH_DELIMITED = 2  # wire type of messages and bytes
 
 
@@ -35,13 +38,14 @@ class Initializer:
         if constant is not None:
             self.size += len(prefix(_RAW_DATA, constant.nbytes)) + constant.nbytes
 
-    def write(self, file: BinaryIO) -> None:
-        """Writes the TensorProto; computes the values for it."""
+    def write(self, file: BinaryIO, advance: Advance) -> None:
+        """Writes the TensorProto; computes the values for it. `advance` is told how many bytes of them were written."""
         file.write(self.head.SerializeToString())
         if self.constant is not None:
             file.write(prefix(_RAW_DATA, self.constant.nbytes))
             for piece in _pieces(self.constant):
                 file.write(piece)
+                advance(len(piece))
 
 
 def _pieces(constant: Constant) -> Iterable[bytes | memoryview]:
@@ -53,8 +57,11 @@ def message_size(thin: ModelProto, initializers: Sequence[Initializer]) -> int:
     return thin.ByteSize() + 32 + sum(i.size + len(prefix(_INITIALIZER, i.size)) for i in initializers)
 
 
-def write_message(thin: ModelProto, initializers: Sequence[Initializer], file: BinaryIO) -> None:
-    """Writes `thin`, whose main graph gets `initializers`; `thin` loses its graph by it."""
+def write_message(thin: ModelProto, initializers: Sequence[Initializer], file: BinaryIO, advance: Advance) -> None:
+    """Writes `thin`, whose main graph gets `initializers`; `thin` loses its graph by it.
+
+    `advance` is told how many bytes of values were written.
+    """
     graph = thin.graph.SerializeToString()
     thin.ClearField("graph")
     file.write(thin.SerializeToString())
@@ -64,7 +71,7 @@ def write_message(thin: ModelProto, initializers: Sequence[Initializer], file: B
     file.write(graph)
     for head, initializer in zip(prefixes, initializers, strict=True):
         file.write(head)
-        initializer.write(file)
+        initializer.write(file, advance)
 
 
 def prefix(field: int, length: int) -> bytes:

@@ -14,6 +14,7 @@ from graphopt.cli.screen import errors
 from graphopt.errors import GraphoptError, VerificationError
 
 USER_ERROR, BUG, DIFFERENT, INTERRUPTED = 1, 2, 3, 130
+STOPPED = "interrupted; nothing was written."
 
 BUG_NOTE = (
     "This is a bug in graphopt. Please report it with the text above, the command and the model, if you may;\n"
@@ -33,6 +34,8 @@ def run(arguments: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     try:
         code = app(arguments, standalone_mode=False, prog_name="graphopt")
+        if code == INTERRUPTED:  # typer's answer to Ctrl-C, which it keeps to itself
+            return _say(STOPPED, INTERRUPTED)
         return code if isinstance(code, int) else 0
     except VerificationError as error:
         return _say(str(error), DIFFERENT)
@@ -41,7 +44,7 @@ def run(arguments: list[str] | None = None) -> int:
     except typer.TyperException as error:
         return _say(f"{error.format_message().rstrip('.')}; see `graphopt --help`.", USER_ERROR)
     except (KeyboardInterrupt, typer.Abort):
-        return _say("interrupted; nothing was written.", INTERRUPTED)
+        return _say(STOPPED, INTERRUPTED)
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         sys.stderr.close()
         return 0

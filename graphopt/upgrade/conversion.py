@@ -19,6 +19,8 @@ from graphopt.graph.exporter import attribute_proto
 
 # Constants up to this many bytes are handed over: axes, scales, numbers of outputs.
 _MOST_BYTES = 1 << 10
+# Nodes in one model: the converter's time grows faster than their number.
+_AT_ONCE = 1 << 10
 _PLAIN = (TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64)
 _IR_VERSION = 8
 
@@ -39,8 +41,13 @@ def convert(nodes: Sequence[Node], before: int, after: int) -> list[Converted]:
 
     Raises RuntimeError, as the converter does, when it has no way for one of them.
     """
-    if not nodes:
-        return []
+    made: list[Converted] = []
+    for start in range(0, len(nodes), _AT_ONCE):
+        made += _convert(nodes[start : start + _AT_ONCE], before, after)
+    return made
+
+
+def _convert(nodes: Sequence[Node], before: int, after: int) -> list[Converted]:
     graph = GraphProto(name="nodes")
     for number, node in enumerate(nodes):
         _add(graph, number, node)
@@ -83,7 +90,9 @@ def _sorted_out(graph: GraphProto, count: int) -> list[Converted]:
     results = [Converted() for _ in range(count)]
     owners: dict[str, int] = {}
     for node in reversed(graph.node):
-        number = next(n for n in (_owner(name, owners) for name in node.output) if n is not None)
+        number = next((n for n in (_owner(name, owners) for name in node.output) if n is not None), None)
+        if number is None:
+            continue  # nothing reads it
         for name in node.input:
             owners.setdefault(name, number)
         if node.op_type == "Constant" and not node.input:

@@ -293,6 +293,27 @@ def test_an_invalid_upgrade_is_taken_back_without_verification(monkeypatch: pyte
     assert [w.rule for w in report.withdrawn] == [UPGRADE]
 
 
+def test_an_upgrade_that_cannot_be_compared_is_taken_back_where_each_rewrite_is() -> None:
+    text = "g (float[2,3] x) => (float[1,2,3] y) { a = Own.F(x) \n y = Unsqueeze<axes = [0]>(a) }"
+    source = model(text, opset=12, domains=', "Own" : 1')
+    report = graphopt.optimize(source, opset=17, verify="each").report
+    assert [(w.rule, w.at) for w in report.withdrawn] == [(UPGRADE, "opset 17")]
+    assert "cannot be compared" in report.withdrawn[0].problem
+    assert not graphopt.optimize(source, opset=17, verify=False).report.withdrawn
+
+
+def test_more_nodes_than_the_converter_is_given_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("graphopt.upgrade.conversion._AT_ONCE", 2)
+    chain = " \n ".join(
+        f"u{k} = Unsqueeze<axes = [0]>({'x' if k == 0 else f's{k - 1}'}) \n s{k} = Squeeze<axes = [0]>(u{k})"
+        for k in range(3)
+    )
+    source = old(f"{chain} \n y = Relu(s2)", 12)
+    result = graphopt.optimize(source, opset=17, pipeline="")
+    assert result.report.applied == {UPGRADE: 6}
+    assert not result.report.withdrawn
+
+
 def test_the_command_line_upgrades(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "in.onnx"
     path.write_bytes(norm(14).SerializeToString())

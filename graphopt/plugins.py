@@ -15,11 +15,14 @@ GROUP = "graphopt.passes"
 
 # Pipelines with names: what `--pipeline` takes beside the names of passes.
 PRESETS = {
-    "clean": "clean-up, fold-constants, clean-up, share-duplicates, simplify-layout, share-duplicates, clean-up",
+    "clean": (
+        "inline-functions, clean-up, fold-constants, clean-up, share-duplicates, simplify-layout, share-duplicates, "
+        "clean-up"
+    ),
     "default": (
-        "clean-up, fold-constants, clean-up, share-duplicates, simplify-layout, elide-concats, recognize-blocks, "
-        "fuse-vertical, merge-siblings, elide-concats, fold-constants, simplify-layout, fuse-for-onnxruntime, "
-        "spell-for-tensorrt, share-duplicates, fuse-vertical, clean-up, spell-blocks"
+        "inline-functions, clean-up, fold-constants, clean-up, share-duplicates, simplify-layout, elide-concats, "
+        "recognize-blocks, fuse-vertical, merge-siblings, elide-concats, fold-constants, simplify-layout, "
+        "fuse-for-onnxruntime, spell-for-tensorrt, share-duplicates, fuse-vertical, clean-up, spell-blocks"
     ),
 }
 

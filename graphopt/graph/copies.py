@@ -33,10 +33,16 @@ class Copier:
         self.mapping[tensor] = made
         return made
 
+    def bare(self, node: Node) -> Node:
+        """The operator, name and attributes of `node`, without inputs, outputs and bodies."""
+        made = Node(node.op_type, node.domain, name=node.name, attrs=node.attrs, proto=node.proto)
+        made.op = node.op
+        return made
+
     def node(self, node: Node, graph: Graph) -> Node:
         """A copy of `node` for `graph`, in no graph yet; its bodies are copied too."""
-        made = Node(node.op_type, node.domain, name=node.name, attrs=node.attrs, proto=node.proto)
-        made.op, made.position, made.metadata = node.op, node.position, node.metadata
+        made = self.bare(node)
+        made.position, made.metadata = node.position, node.metadata
         made.origins, made.rule = node.origins, node.rule
         made.inputs = tuple([self.read(t) if t is not None else None for t in node.inputs])
         made.outputs = tuple([self.tensor(t, graph) if t is not None else None for t in node.outputs])

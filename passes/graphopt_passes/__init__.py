@@ -7,6 +7,7 @@ from graphopt_passes.blocks import RecognizeBlocks, SpellBlocks
 from graphopt_passes.concats import ElideConcats
 from graphopt_passes.constants import FoldConstants
 from graphopt_passes.dead_layers import CleanUp
+from graphopt_passes.dead_layers.functions import InlineFunctions
 from graphopt_passes.dead_layers.unrolling import UnrollLoops
 from graphopt_passes.duplicates import ShareDuplicates
 from graphopt_passes.fused import FuseForOnnxRuntime, SpellForTensorRt
@@ -27,4 +28,5 @@ PASSES: tuple[type[Pass], ...] = (
     SpellForTensorRt,
     SpellBlocks,
     UnrollLoops,
+    InlineFunctions,
 )

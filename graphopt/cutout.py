@@ -6,19 +6,26 @@ of the change may be taken in as context, so that a rule that relied on what mad
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from onnx import GraphProto, ModelProto, NodeProto, helper
 
 from graphopt.change import Change
-from graphopt.graph import Model, Node, Tensor, export_bodies, node_proto, value_info
+from graphopt.graph import Model, Node, Tensor, bits_of, export_bodies, node_proto, value_info
 
 Inputs = tuple[Tensor | None, ...]
 
 
+# A tensor of more bytes than this is not computed to check one rewrite.
+MOST_BYTES = 1 << 28
+# Nor is a weight put into a small model that no message holds.
+MOST_WEIGHT_BYTES = 1 << 31
+
+
 class CannotCutError(Exception):
-    """The change cannot stand alone: a type at its boundary is unknown."""
+    """The change cannot stand alone: a type at its boundary is unknown, or a tensor in it is too large."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,7 @@ class Cutout:
 def cut_out(change: Change, model: Model, context: int) -> Cutout:
     """The change with up to `context` upstream nodes (the nearest first) in both models.
 
-    Raises CannotCutError where a boundary tensor has no known dtype or rank.
+    Raises CannotCutError where a boundary tensor has no known dtype or rank, or a tensor is too large.
     """
     before = {node: node.inputs for node in change.consumed} | change.rewired
     after = {node: node.inputs for node in (*change.made, *change.rewired)}
@@ -42,6 +49,7 @@ def cut_out(change: Change, model: Model, context: int) -> Cutout:
     equal += [(t, t) for node in change.rewired for t in node.outputs if t is not None and t.is_used]
     wanted_before, wanted_after = [old for old, _ in equal], [new for _, new in equal]
     shared, is_whole = _context(before, after, wanted_after, context)
+    _check_size([*shared, *before, *after])
     first = _assemble(model, [*shared, *before], before, wanted_before)
     second = _assemble(model, [*shared, *after], after, wanted_after)
     boundary = _inputs_of(first, second)
@@ -51,6 +59,17 @@ def cut_out(change: Change, model: Model, context: int) -> Cutout:
         len(first.nodes) + len(second.nodes),
         is_whole,
     )
+
+
+def _check_size(nodes: Iterable[Node]) -> None:
+    for node in nodes:
+        for tensor in (*node.inputs, *node.outputs):
+            if tensor is None or tensor.shape is None:
+                continue
+            shape, most = tensor.shape, MOST_BYTES if tensor.constant is None else MOST_WEIGHT_BYTES
+            elements = math.prod(dim for dim in shape if isinstance(dim, int))
+            if elements * (bits_of(tensor.dtype or 0) or 8) > 8 * most:
+                raise CannotCutError(f"'{tensor.name}' is too large to be computed for it")
 
 
 def _context(

@@ -152,6 +152,15 @@ class Prover:
 
     def _compare(self, made: Run) -> Verification:
         check_executable(made.model)
+        try:
+            return self._verified(made)
+        except MemoryError:
+            raise ExecutionError(
+                "there is not enough memory to compare the outputs of the whole model; use --verify each, which "
+                "compares every rewrite on its own, or --no-verify."
+            ) from None
+
+    def _verified(self, made: Run) -> Verification:
         return self._verifier.verify(Located(export_model(made.model), made.model.folder))
 
     def _validity(self, made: Run) -> Verification:

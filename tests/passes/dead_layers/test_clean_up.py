@@ -392,6 +392,7 @@ def test_cast_like_forgets_what_it_is_like() -> None:
         ("a batch", "a, m1, v1 = BatchNormalization<training_mode=1>(x, s, b, m, v)", "float[2,3,5]", 15, False),
         ("a symbol", "a, m1, v1 = BatchNormalization<training_mode=1>(x, s, b, m, v)", "float[N,3,5]", 15, False),
         ("inference", "a = BatchNormalization(x, s, b, m, v)", "float[1,3,5]", 15, False),
+        ("doubles", "a, m1, v1 = BatchNormalization<training_mode=1>(x, s, b, m, v)", "double[1,3,5]", 15, False),
         (
             "read",
             "c, d, e = BatchNormalization<training_mode=1>(x, s, b, m, v)\n a = Add(c, f)",
@@ -403,12 +404,13 @@ def test_cast_like_forgets_what_it_is_like() -> None:
 )
 def test_training_on_a_batch_of_one(why: str, node: str, kind: str, opset: int, fires: bool) -> None:
     rng = np.random.default_rng(0)
-    weights = {k: rng.random(3).astype(np.float32) for k in "sbmv"}
+    weights = {k: rng.random(3).astype(np.float64 if "double" in kind else np.float32) for k in "sbmv"}
     if why == "read":
         node += "\n g = Unsqueeze(d, one)\n"
         node = node.replace("a = Add(c, f)\n g = Unsqueeze(d, one)\n", "g = Unsqueeze(d, one)\n a = Add(c, g)")
         weights["one"] = np.array([1])
-    before = shaped_model(f"g ({kind} x) => (float[] y) {{ {node}\n y = Relu(a) }}", weights, opset=opset)
+    end = kind.split("[")[0]
+    before = shaped_model(f"g ({kind} x) => ({end}[] y) {{ {node}\n y = Relu(a) }}", weights, opset=opset)
     after, _ = apply(CleanUp.rules, before)
     assert ("InstanceNormalization" in ops(after)) == fires
     if fires:

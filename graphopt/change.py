@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,13 +51,16 @@ Judge = Callable[[Change], str | None]
 
 @dataclass
 class Log:
-    """What one run did and did not do. Refusals and misses map (rule, reason) to the nodes concerned, each once."""
+    """What one run did and did not do.
+
+    Refusals map (rule, reason) to the nodes concerned, each once; of misses only that they were is noted.
+    """
 
     applications: list[Application] = field(default_factory=list)
     refusals: dict[tuple[str, str], dict[Node, None]] = field(default_factory=dict)
     # of refusals that a newer opset would lift: the operator that it has, and since when
     newer: dict[tuple[str, str], tuple[str, int]] = field(default_factory=dict)
-    misses: Counter[tuple[str, str]] = field(default_factory=Counter)
+    misses: dict[tuple[str, str], None] = field(default_factory=dict)
     stopped_at_limit: bool = False
 
     def refuse(self, rule: str, reason: str, node: Node) -> None:

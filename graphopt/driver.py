@@ -81,7 +81,7 @@ def _rewrite_at(node: Node, rules: Sequence[Rule[Any]], facts: Facts, edit: Rewr
     for rule in rules:
         found = rule.match(node, facts)
         if type(found) is NoMatch:
-            misses[rule.name, found.reason] += 1
+            misses[rule.name, found.reason] = None
         elif isinstance(found, Refused):
             edit.log.refuse(rule.name, found.reason, found.node)
             if isinstance(found, NeedsOpset):

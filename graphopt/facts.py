@@ -39,7 +39,9 @@ class Facts:
 
     def opset(self, node: Node) -> int:
         """The version of `node`'s operator set where it stands (a function may import another than the model)."""
-        return node.owner.opsets.get(node.domain, 0)
+        graph = node.graph
+        assert graph is not None
+        return graph.opsets.get(node.domain, 0)
 
     def constant(self, tensor: Tensor | None) -> Constant | None:
         """The tensor's constant, its values not read; None when it is computed, overridable or absent."""
@@ -100,11 +102,13 @@ class Facts:
 
     def sole_producer(self, tensor: Tensor | None, *ops: str) -> Node | None:
         """The node that makes `tensor`, one of `ops`, when one node input alone reads the tensor, in the same graph."""
-        node = self.producer(tensor, *ops)
-        if node is None or tensor is None:
+        if tensor is None or len(tensor.consumers) != 1:  # written out: no other question is asked as often
             return None
-        consumer = tensor.sole_consumer
-        return node if consumer is not None and consumer.graph is node.graph else None
+        node = tensor.producer
+        if node is None or node.op not in ops or tensor.listings:
+            return None
+        ((consumer, times),) = tensor.consumers.items()
+        return node if times == 1 and consumer.graph is node.graph else None
 
     def sole_consumer(self, tensor: Tensor | None, *ops: str) -> Node | None:
         """The only reader of `tensor`, one of `ops`, in the graph that makes the tensor."""

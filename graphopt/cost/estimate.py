@@ -72,6 +72,9 @@ class Cost:
         )
 
 
+NOTHING = Cost()
+
+
 def run_seconds(cost: Cost, setting: Setting) -> float:
     """The predicted time of nodes as a whole graph."""
     return soft_maximum(cost.device_seconds, cost.host_seconds) + stall_seconds(cost.uploads, setting)
@@ -92,10 +95,16 @@ def soft_maximum(a: float, b: float) -> float:
 def estimate(nodes: Iterable[Node], setting: Setting, view: View | None = None) -> Cost:
     """What `nodes` cost in `setting`, where they stand in `view` (the graph as it is, unless told)."""
     view = view or Now()
-    total = Cost()
-    for node in nodes:
-        total += node_cost(node, setting, view)
-    return total
+    parts = [cost for node in nodes if (cost := node_cost(node, setting, view)) is not NOTHING]
+    return Cost(
+        sum((part.flops for part in parts), 0.0),
+        sum((part.read for part in parts), 0.0),
+        sum((part.written for part in parts), 0.0),
+        sum(part.kernels for part in parts),
+        sum((part.device_seconds for part in parts), 0.0),
+        sum((part.host_seconds for part in parts), 0.0),
+        sum(part.uploads for part in parts),
+    )
 
 
 def node_cost(node: Node, setting: Setting, view: View) -> Cost:
@@ -104,7 +113,7 @@ def node_cost(node: Node, setting: Setting, view: View) -> Cost:
         return estimate((inner for body in node.subgraphs() for inner in body.nodes), setting, view)
     work = work_of(node, view, setting)
     if not (work.kernels or work.flops):
-        return Cost()
+        return NOTHING
     dtype = next((t.dtype for t in node.inputs if t is not None), None)
     device = setting.device
     busy = max(_arithmetic(work, dtype, device), _traffic(work, device))

@@ -40,9 +40,9 @@ FAMILIES = ("merge-siblings", "elide-concats", "fuse-for-onnxruntime")
 INTRO = """# What is merged and elided
 
 Per model and target: which rules of {passes}
-fired and how often, and the word of the cost model on those that trade: predicted time of the nodes concerned, after over
-before, the median of the places (device {device}, batch 1). Refused trades are those whose predicted ratio is above 0.98.
-Written by `python -m benchmarks.merges`.
+fired and how often, and the word of the cost model on those that trade: predicted time of the nodes concerned, after
+over before, the median of the places (device {device}, batch 1). Refused trades are those whose predicted ratio is
+above 0.98. Written by `python -m benchmarks.merges`.
 """
 
 

@@ -9,6 +9,7 @@ from graphopt.pipeline import Pass
 from graphopt.rule import Rule
 from graphopt_passes.concats.coalesce import CoalesceParts
 from graphopt_passes.concats.dead_channels import DropDeadChannels
+from graphopt_passes.concats.divided import DivideConvOfConcat
 from graphopt_passes.concats.flatten import DropEmptyParts, FlattenConcats, FlattenSharedConcats
 from graphopt_passes.concats.focus import FocusToSpaceToDepth, FoldFocusIntoConv
 from graphopt_passes.concats.grouped import GroupConvs, GroupDistantConvs
@@ -47,6 +48,7 @@ class ElideConcats(Pass):
         GroupConvs(),
         GroupDistantConvs(),
         JoinSummedConvs(),
+        DivideConvOfConcat(),
         HoistAboveConcat(),
         SinkBelowConcat(),
         ReduceBeforeConcat(),

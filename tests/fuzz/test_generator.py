@@ -140,13 +140,14 @@ def test_a_theme_puts_a_pattern_of_its_rule_into_the_model(monkeypatch: pytest.M
 def test_rules_that_fire_seldom_get_their_turn() -> None:
     themes = Themes(["common", "rare", "never"])
     drawn: Counter[str] = Counter()
-    for _ in range(400):
+    for _ in range(1000):
         theme = themes.next()
         drawn[theme] += 1
         themes.count(["common"] + (["rare"] if theme == "rare" else []) + ["of no graph"])
-    assert drawn[""] == 200
     assert drawn["common"] <= 1
-    assert 15 <= drawn["rare"] < drawn["never"]
+    assert 10 <= drawn["rare"] <= 20
+    assert 100 <= drawn["never"] <= 200
+    assert sum(drawn.values()) == 1000
 
 
 def test_graphs_are_drawn_in_other_types_too() -> None:

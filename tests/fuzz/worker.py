@@ -24,6 +24,8 @@ from tests.fuzz.seeds import register
 
 SHRINK_SECONDS = 8.0  # of processor time, for each of two ways
 MEMORY = 6 << 30  # bytes of address space; what asks for more fails, and the machine lives on
+_FREE = 4  # one model in so many is drawn around no rule in any case
+_GOAL = 0.015  # the share of models in which each rule is to fire, with some room above 1 in 100
 _A_TRY = 0.1  # what a model drawn around a rule counts, beside the models in which it fired
 _MOST_OF_A_KEY = 2  # failures of one key that are shrunk by one worker; the others are counted
 
@@ -33,9 +35,10 @@ class _FoundError(Exception):
 
 
 class Themes:
-    """The rules to draw models around: every second model one that fired in few of the models so far.
+    """The rules to draw models around: the one that fired in the fewest models so far, as long as these are too few.
 
-    A rule that does not fire although models are drawn around it loses its turn bit by bit.
+    Every fourth model is drawn without. A rule that does not fire although models are drawn around it loses its turn
+    bit by bit.
     """
 
     def __init__(self, rules: Iterable[str]) -> None:
@@ -45,9 +48,11 @@ class Themes:
     def next(self) -> str:
         """The theme of the next model; "" for none."""
         self._models += 1
-        if self._models % 2 or not self._fired:
+        if self._models % _FREE == 0 or not self._fired:
             return ""
         theme = min(self._fired, key=self._fired.__getitem__)
+        if self._fired[theme] >= _GOAL * self._models:
+            return ""
         self._fired[theme] += _A_TRY
         return theme
 

@@ -178,7 +178,14 @@ class Rewriter:
         """Puts a copy that `graphopt.graph.copies` made into the root's graph."""
         self._journal.attach(node, self.graph)
         self._made[node] = None
+        for body in node.subgraphs():
+            self.touched.update(dict.fromkeys(n for graph in (body, *body.bodies()) for n in graph.nodes))
         return node
+
+    def revisit_owner(self) -> None:
+        """Has the driver look again at the node whose body the root is in: rules may see through to this change."""
+        if self.graph.parent is not None:
+            self.touched[self.graph.parent] = None
 
     def place_constant(self, tensor: Tensor) -> None:
         """Lists a copy of an initializer, made for the root's graph, among those of it."""

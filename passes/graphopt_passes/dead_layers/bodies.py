@@ -80,6 +80,7 @@ def trimmed(old: Iteration, kept: Kept, given: Mapping[Tensor, Tensor], edit: Re
 
     `given` tells what the body reads in the place of inputs that it loses.
     """
+    edit.revisit_owner()
     outputs = [*kept.carried, *(old.carried + i for i in kept.collected)]
     if not outputs:
         return
@@ -99,6 +100,7 @@ def trimmed(old: Iteration, kept: Kept, given: Mapping[Tensor, Tensor], edit: Re
 
 def forwarded(old: Tensor | None, new: Tensor, edit: Rewriter) -> None:
     """Makes all that reads `old` read `new`, by an Identity where both names must stay."""
+    edit.revisit_owner()
     if old is None or not old.is_used:
         return
     if not Facts(edit.model).can_forward(old, new):

@@ -204,6 +204,23 @@ def test_a_scan_hands_on_a_value() -> None:
     assert body_of(after, "Scan") == (1, ["Add"], 1)
 
 
+def nested(depth: int, most: int) -> str:
+    """Loops in loops; the innermost body hands on what it is given."""
+    if depth == most:
+        return f"q{depth} = Identity(p{depth})"
+    return (
+        f'q{depth} = Loop(n, "", p{depth}) <body = b{depth} (int64 i{depth}, bool g{depth}, float[2] p{depth + 1}) => '
+        f"(bool h{depth}, float[2] q{depth + 1}) {{ h{depth} = Identity(g{depth}) \n {nested(depth + 1, most)} }}>"
+    )
+
+
+def test_loops_in_loops_that_only_hand_on_disappear_in_one_run() -> None:
+    text = f"g (float[2] x, int64 n) => (float[2] y) {{ p0 = Neg(x) \n {nested(0, 12)} \n y = Abs(q0) }}"
+    after, _ = apply(DropUnchangedState(), model(text))
+    assert [n.op_type for n in after.graph.node] == ["Neg", "Abs"]
+    check_numbers(model(text), after, exact=True)
+
+
 @pytest.mark.parametrize(
     ("why", "body"),
     [

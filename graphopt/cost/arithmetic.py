@@ -14,6 +14,7 @@ from graphopt.graph import Node, Tensor
 
 CONVS = frozenset({"Conv", "ConvInteger", "QLinearConv", "com.microsoft::FusedConv"})
 MATMULS = frozenset({"MatMul", "Gemm", "MatMulInteger", "QLinearMatMul", "com.microsoft::FusedMatMul"})
+FUSED_ATTENTION = frozenset({"com.microsoft::Attention", "com.microsoft::MultiHeadAttention"})
 RECURRENT = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
 # operations an element of the output; what is not listed here or below counts one
@@ -124,6 +125,8 @@ def products(node: Node, outputs: tuple[Tensor | None, ...], setting: Setting) -
         return _recurrent(node, setting)
     if node.op == "Attention":
         return _attention(node, out, setting)
+    if node.op in FUSED_ATTENTION:
+        return _fused_attention(node, out, setting)
     return ()
 
 
@@ -181,6 +184,22 @@ def _attention(node: Node, out: tuple[int, ...], setting: Setting) -> tuple[Prod
     width = out[-1] if len(out) == 4 else out[-1] // heads
     rows, length = out[-2], key[-2]
     return (Product(out[0] * heads, rows, length, width), Product(out[0] * heads, rows, width, length))
+
+
+def _fused_attention(node: Node, out: tuple[int, ...], setting: Setting) -> tuple[Product, ...]:
+    """ONNX Runtime's attention of [B, S, h·d]: scores and values per head, after the projection where it has one."""
+    data, weight = setting.dims(node.input(0)), setting.dims(node.input(1))
+    if data is None or weight is None or len(data) != 3 or len(out) != 3:
+        return ()
+    projects = node.op == "com.microsoft::Attention"
+    batch, rows, width = out
+    heads = max(1, node.int_attr("num_heads", 1))
+    length = rows if projects else weight[1]
+    core = (
+        Product(batch * heads, rows, length, width // heads),
+        Product(batch * heads, rows, width // heads, length),
+    )
+    return (Product(1, batch * rows, weight[-1], data[-1]), *core) if projects else core
 
 
 def element_flops(node: Node, outputs: tuple[Tensor | None, ...], setting: Setting) -> float:

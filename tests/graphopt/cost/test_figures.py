@@ -57,6 +57,25 @@ def test_batched_matmul_of_two_activations() -> None:
     assert flops(text) == 2 * 6 * 5 * 6 * 7
 
 
+@pytest.mark.parametrize(
+    ("text", "weights", "expected"),
+    [
+        ("x = Attention<num_heads=2>(a, w, b)", {"w": (6, 24), "b": (24,)}, 2 * 3 * 5 * 6 * 24 + 2 * 2 * 3 * 5 * 5 * 8),
+        ("x = MultiHeadAttention<num_heads=2>(q, k, k)", {}, 2 * 2 * 3 * 5 * 7 * 8),
+    ],
+)
+def test_fused_attention(text: str, weights: dict[str, tuple[int, ...]], expected: int) -> None:
+    inputs = "float[3,5,6] a, float[3,5,8] q, float[3,7,8] k"
+    arrays = {k: np.zeros(v, np.float32) for k, v in weights.items()}
+    call = text.replace("= ", "= com.microsoft.")
+    proto = model(f"g ({inputs}) => (float[3,5,8] x) {{ {call} }}", arrays, domains=', "com.microsoft" : 1')
+    graph = import_model(proto)
+    infer_types(graph)
+    result = graph.graph.outputs[0]
+    result.dtype, result.shape = 1, (3, 5, 8)  # as fusing notes it: ONNX infers nothing of other domains
+    assert graph_cost(graph, ORT).flops == expected
+
+
 def test_views_are_free() -> None:
     graph = imported("g (float[4,6] x) => (float[24] y) { a = Identity(x)\n y = Flatten<axis=0>(a) }")
     cost = graph_cost(graph, ORT)

@@ -13,6 +13,7 @@ import numpy as np
 from onnx import ModelProto, TensorProto, helper
 
 from graphopt.graph import Array, Graph, Node, Tensor, node_proto, numpy_dtype
+from graphopt_passes.constants.movement import move
 
 # A batch of which so many parts cannot be run is given up: its model needs another runtime.
 MOST_FAILURES = 32
@@ -49,6 +50,9 @@ def evaluate(nodes: Sequence[Node], wanted: Sequence[Tensor]) -> Values:
     `nodes` are of one graph, in topological order; all they read is constant or made by them. `wanted`
     are outputs of theirs with a dtype in `READABLE`.
     """
+    moved = move(nodes)
+    if moved is not None:
+        return {tensor: moved[tensor] for tensor in wanted}
     return _Batches(set(wanted)).run(list(nodes), {})
 
 

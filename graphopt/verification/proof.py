@@ -152,7 +152,8 @@ class _Proof:
             self.checks.append("checker")
             self.problems.append(f"The ONNX checker rejects the candidate: {problem}.")
         else:
-            self.not_checked.append(f"The ONNX checker rejects the original itself: {self.verifier.own_problem}.")
+            said = (self.verifier.own_problem or "").rstrip(".")
+            self.not_checked.append(f"The ONNX checker rejects the original itself: {said}.")
 
     def check_interface(self) -> None:
         """The inputs and outputs, as declared."""

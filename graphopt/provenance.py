@@ -26,6 +26,11 @@ def stamp(model: Model) -> None:
                 node.metadata = {**node.metadata, FROM: json.dumps(names, ensure_ascii=False), RULES: ", ".join(rules)}
 
 
+def rules_of(node: Node) -> tuple[str, ...]:
+    """The rules that made a node, in this run and in earlier ones; the last one first."""
+    return tuple(_history(node)[1])
+
+
 def _history(node: Node) -> tuple[list[str], list[str]]:
     """The original nodes and the rules in `node`'s past, found by walking back through what each rewrite consumed."""
     names: dict[str, None] = {}

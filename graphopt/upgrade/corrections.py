@@ -129,6 +129,12 @@ def _training(node: Node, made: Converted) -> str | None:
     return None
 
 
+def _mask(node: Node, made: Converted) -> str | None:
+    """From 12 on the mask is True throughout at inference; before it was not filled, and ONNX Runtime gives zeros."""
+    is_read = len(node.outputs) > 1 and node.outputs[1] is not None and node.outputs[1].is_used
+    return "what the mask of a Dropout holds was not defined before opset 12" if is_read else None
+
+
 def _transform(node: Node, made: Converted) -> str | None:
     """DFT's axis was an attribute, 1 by default; it became an input, -2 by default."""
     return None if "axis" in node.attrs or len(made.nodes[-1].input) > 2 else "its default axis changed at opset 20"
@@ -146,6 +152,7 @@ def _set(node: NodeProto, name: str, value: str) -> None:
 _CORRECTIONS: tuple[tuple[tuple[str, ...], int, Correction], ...] = (
     (("Upsample", "Resize"), 11, _resize),
     (("Clip", "Pad"), 11, _bounds),
+    (("Dropout",), 12, _mask),
     (("Hardmax",), 13, _hardmax),
     (("BatchNormalization",), 14, _training),
     (("DFT",), 20, _transform),

@@ -12,9 +12,10 @@ import numpy as np
 import onnx
 
 from tests.fuzz.inputs import Feeds
-from tests.fuzz.oracle import Failure
+from tests.fuzz.oracle import Failure, Setting
 
 _FOLDERS = re.compile(r"(?:/[^/\s\"']+)+/(?=(?:graphopt|graphopt_passes|tests|site-packages|lib)/)")
+UNSET = ("died", "time-out", "fuzzer")  # kinds of failures that tell no setting
 FOLDER = Path(__file__).parent / "found"
 
 
@@ -26,6 +27,7 @@ class Saved:
     model: onnx.ModelProto
     feeds: list[Feeds]
     reason: str
+    setting: Setting | None  # in which it failed; None where that is not known
 
 
 def save(folder: Path, model: onnx.ModelProto, feeds: list[Feeds], failure: Failure, origin: str) -> Path:
@@ -55,4 +57,6 @@ def load(path: Path) -> Saved:
     with np.load(path.with_suffix(".npz")) as arrays:
         feeds = [{n: arrays[f"{at}_{k}"] for k, n in enumerate(names)} for at, names in enumerate(reason["inputs"])]
     model = onnx.load(path.with_suffix(".onnx"))
-    return Saved(path.stem, model, feeds, f"{reason['kind']}: {reason['detail'][:200]}")
+    given = {**reason["setting"], "forbid": tuple(reason["setting"].get("forbid", ()))}
+    setting = None if reason["kind"] in UNSET else Setting(**given)
+    return Saved(path.stem, model, feeds, f"{reason['kind']}: {reason['detail'][:200]}", setting)

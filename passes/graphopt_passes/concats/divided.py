@@ -8,13 +8,15 @@ import numpy as np
 
 from graphopt.facts import Facts
 from graphopt.graph import Constant, LazyConstant, Node, Tensor
+from graphopt.provenance import rules_of
 from graphopt.rewrite import Rewriter
-from graphopt.rule import Exactness, NoMatch, Rule
+from graphopt.rule import Exactness, NoMatch, Refused, Rule
 from graphopt_passes.common.folding import copies_much
 from graphopt_passes.concats.segments import concat_axis, length
 from graphopt_passes.siblings.conv_form import conv_form, conv_weight
 from graphopt_passes.siblings.weights import Weight
 
+JOIN = "join-summed-convs"
 # Each part beyond the first costs a conv and a sum: more of them never pay.
 MOST_PARTS = 4
 
@@ -58,6 +60,8 @@ class DivideConvOfConcat(Rule[ConvOfConcat]):
             return NoMatch("the Concat has too many inputs, or inputs of unknown width", node)
         if 0 in widths:
             return NoMatch("an input is empty", node)
+        if JOIN in rules_of(node):
+            return Refused(f"{JOIN} made it", node)
         return ConvOfConcat(node, weight, parts, widths)
 
     def rewrite(self, found: ConvOfConcat, edit: Rewriter) -> None:

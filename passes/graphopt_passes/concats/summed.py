@@ -9,6 +9,7 @@ import numpy as np
 
 from graphopt.facts import Facts
 from graphopt.graph import Array, LazyConstant, Node, Shape, Tensor, numpy_dtype
+from graphopt.provenance import rules_of
 from graphopt.rewrite import Rewriter
 from graphopt.rule import Exactness, NoMatch, Refused, Rule
 from graphopt.targets import Target
@@ -18,6 +19,7 @@ from graphopt_passes.siblings.convs import output_dtype
 from graphopt_passes.siblings.weights import Weight
 
 ADDING = ("Add", "Sum")
+DIVIDE = "divide-conv-of-concat"
 # Longer sums are looked at in parts.
 MOST_TERMS = 256
 # Fewer convs than these are not worth a Concat to TensorRT (see the rule).
@@ -70,6 +72,8 @@ class JoinSummedConvs(Rule[SummedConvs]):
             )
         if len({c.input(0) for c in largest}) < len(largest):
             return NoMatch("two of its convs read one tensor", node)
+        if any(DIVIDE in rules_of(conv) for conv in largest):
+            return Refused(f"{DIVIDE} made them", node)
         gone = {c.result for c in largest}
         return SummedConvs(node, tuple(largest), tuple(t for t in terms if t not in gone), facts)
 

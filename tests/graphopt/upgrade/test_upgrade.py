@@ -231,6 +231,7 @@ REFUSED = [
     (17, 4000, "y = Relu(x)", "there is no opset 4000"),
     (17, 0, "y = Relu(x)", "is not taken back to 0"),
     (6, 17, "y = Relu(x)", "is of opset 6"),
+    (9, 17, "a, m = Dropout(x) \n y = Add(a, m)", "Dropout stands in the way.*mask"),
     (12, 13, "y = Hardmax<axis = 1>(x)", "Hardmax stands in the way from opset 12 to 13"),
     (10, 11, 'y = Resize<mode = "nearest">(x, half)', "Resize stands in the way .*makes smaller"),
     (8, 9, "y = BatchNormalization<spatial = 0>(x, f, f, f, f)", "BatchNormalization stands in the way.*spatial"),

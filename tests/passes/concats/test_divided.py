@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import ModelProto
 
+import graphopt
 from graphopt_passes.concats.divided import DivideConvOfConcat
+from graphopt_passes.concats.summed import JoinSummedConvs
 from tests.passes.vertical.weights import normal, used
 from tests.support.models import model
 from tests.support.rewrites import apply, check_numbers, check_rewrite, check_untouched
@@ -16,6 +18,8 @@ from tests.support.rewrites import apply, check_numbers, check_rewrite, check_un
 RULE = DivideConvOfConcat()
 WEIGHTS = {
     "w": normal(4, 5, 1, 1),
+    "wx": normal(4, 2, 1, 1, seed=1),
+    "wz": normal(4, 3, 1, 1, seed=2),
     "w3": normal(4, 5, 3, 3),
     "wg": normal(4, 1, 1, 1),
     "b": normal(4),
@@ -35,6 +39,19 @@ def test_each_part_has_a_conv_of_its_own(attributes: str) -> None:
     before = graph(f"{CONCAT} y = Conv{attributes}(c, w, b)")
     convs = f"d = Conv{attributes}(x, w1, b1) e = Conv{attributes}(z, w2)"
     check_rewrite(RULE, before, f"g ({INPUTS}) => (float[A,B,C,D] y) {{ {convs} y = Add(d, e) }}")
+
+
+def test_what_was_joined_is_not_divided_nor_the_reverse() -> None:
+    """Both rules may be forced: the one that comes first stays, in a second run too."""
+    rules = [DivideConvOfConcat(), JoinSummedConvs()]
+    one = graph(f"{CONCAT} y = Conv(c, w, b)")
+    several = graph("d = Conv(x, wx) e = Conv(z, wz, b) y = Add(d, e)")
+    for before, kept in ((one, ["Conv", "Conv", "Add"]), (several, ["Concat", "Conv"])):
+        forced = graphopt.optimize(before, target="onnxruntime", force=[rule.name for rule in rules]).model
+        again = graphopt.optimize(forced, target="onnxruntime", force=[rule.name for rule in rules])
+        assert sorted(n.op_type for n in forced.graph.node) == sorted(kept)
+        check_numbers(before, forced, exact=False)
+        assert again.model == forced
 
 
 def test_without_bias_and_with_a_constant_part() -> None:

@@ -23,6 +23,7 @@ from graphopt_passes.blocks.norm_affine import FoldScaleIntoNorm, FoldShiftIntoN
 from graphopt_passes.blocks.norm_casts import FoldCastsIntoNorm
 from graphopt_passes.blocks.norms import RecognizeInstanceNorm, RecognizeLayerNorm, RecognizeRmsNorm
 from graphopt_passes.blocks.rectifiers import RecognizeLeakyRelu, RecognizePRelu
+from graphopt_passes.blocks.rotary import RecognizeRotaryEmbedding
 from graphopt_passes.blocks.softmaxes import RecognizeLogSoftmaxOfSums, RecognizeSoftmax
 from graphopt_passes.blocks.spelling import SpellBlockAsFunction, SpellBlockAsFusedConv, TagBlock
 
@@ -54,6 +55,7 @@ class RecognizeBlocks(Pass):
         FoldCastsIntoNorm(),
         FoldScaleIntoNorm(),
         FoldShiftIntoNorm(),
+        RecognizeRotaryEmbedding(),
         RecognizeAttention(),
     )
 

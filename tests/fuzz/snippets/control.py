@@ -154,7 +154,7 @@ def _function_nodes(d: Draw) -> tuple[list[NodeProto], list[AttributeProto], lis
     return nodes, [helper.make_attribute("slope", 0.25)], []
 
 
-@snippet("function", 8, FLOATS, since=13)
+@snippet("function", 8, FLOATS, since=13, rules=("inline-function",))
 def function(d: Draw, b: Builder, x: Tensor) -> Made:
     """A call of a model-local function, with an attribute by reference or by default, and an opset of its own."""
     if b.shared.ir_version < 8:

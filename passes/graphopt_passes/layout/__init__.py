@@ -34,6 +34,7 @@ from graphopt_passes.layout.picks import (
 from graphopt_passes.layout.quantization import DropRequantization
 from graphopt_passes.layout.reductions import ReduceThenReshape, ReductionOfOnesToSqueeze
 from graphopt_passes.layout.reshapes import ComposeReshapes, ComposeUnsqueezes
+from graphopt_passes.layout.resizes import ComposeResizes
 from graphopt_passes.layout.scales import ComposeConstantTerms, ProductWithReciprocalToDivision
 from graphopt_passes.layout.sinking import SinkTransposeBelowPointwise
 from graphopt_passes.layout.slices import ComposeGathers, ComposeSlices
@@ -77,6 +78,7 @@ CHAINS = (
     ComposeSlices(),
     ComposeGathers(),
     ComposePads(),
+    ComposeResizes(),
     DropExpandBeforeBroadcast(),
     ShrinkUniformOperand(),
 )

@@ -27,8 +27,8 @@ class ComposeResizes(Rule[Enlarged]):
     """Resize(Resize(x, a), b) = Resize(x, a·b) to the nearest element, a and b whole numbers an axis.
 
     With asymmetric coordinates and `floor`, as exporters write nearest-neighbour upsampling: element i is that at
-    ⌊i/b⌋, and ⌊⌊i/b⌋/a⌋ = ⌊i/(a·b)⌋. The factors are constants; other modes round halves, which does not compose. The inner
-    node is read by the outer alone. Opset 11 on. Exact.
+    ⌊i/b⌋, and ⌊⌊i/b⌋/a⌋ = ⌊i/(a·b)⌋. The factors are constants; other modes round halves, which does not compose. The
+    inner node is read by the outer alone. Opset 11 on. Exact.
     """
 
     roots = ("Resize",)

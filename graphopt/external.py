@@ -64,7 +64,12 @@ def locate(tensor: TensorProto, folder: Path | None) -> Place:
     return Place(path, offset, span)
 
 
-def printable(text: str, limit: int = 120) -> str:
-    """`text` without control characters (a model's names must not write on the terminal), cut to `limit`."""
+def printable(text: str | bytes, limit: int = 120) -> str:
+    """`text` without control characters (a model's names must not write on the terminal), cut to `limit`.
+
+    protobuf hands out strings that are not UTF-8 as bytes.
+    """
+    if isinstance(text, bytes):
+        text = text.decode(errors="replace")
     clean = "".join(c if c.isprintable() else "?" for c in text)
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"

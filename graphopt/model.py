@@ -69,7 +69,10 @@ def check_model(model: Model) -> ModelProto:
     Raises ModelError for a model that is not valid, UnsafeModelError when it reaches out of its folder.
     """
     check_stored(model)
-    proto = skeleton(model)
+    try:
+        proto = skeleton(model)
+    except UnicodeDecodeError:
+        raise ModelError("a text in the model is not in UTF-8; export the model again.") from None
     model.tolerated = check(proto)
     return proto
 

@@ -151,6 +151,8 @@ class _Importer:
                 self.model.idle.append(given.name or given.op_type)
                 continue
             proto = self._in_short(given)
+            if not isinstance(proto.op_type, str) or not isinstance(proto.domain, str):
+                raise _no_text()
             node = Node(proto.op_type, proto.domain, name=proto.name, proto=proto)
             node.graph, node.position = graph, position
             node.outputs = tuple([self._define(graph, scope, n, outer) if n else None for n in proto.output])
@@ -219,6 +221,8 @@ class _Importer:
                 output.dtype, output.shape = constant.dtype, constant.shape
 
     def _define(self, graph: Graph, scope: Scope, name: str, outer: list[Scope]) -> Tensor:
+        if not isinstance(name, str):
+            raise _no_text()
         if name in scope:
             raise ModelError(f"tensor '{printable(name)}' is made twice; export the model again.")
         self.model.has_shadows = self.model.has_shadows or any(name in s for s in outer)
@@ -233,6 +237,11 @@ class _Importer:
             if tensor is not None:
                 return tensor
         raise ModelError(f"{printable(reader)} reads '{printable(name)}', which nothing makes; export the model again.")
+
+
+def _no_text() -> ModelError:
+    """protobuf hands out strings that are not UTF-8 as bytes."""
+    return ModelError("a name in the model is no text in UTF-8; export the model again.")
 
 
 def constant_of(node: Node, folder: Path | None) -> Constant | None:

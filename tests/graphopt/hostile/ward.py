@@ -91,6 +91,56 @@ def in_memory(case: str, output: str) -> int:
     return _reported(lambda: graphopt.optimize(proto).save(output))
 
 
+def all_of(folder: str) -> int:
+    """Optimizes every file of `folder`; prints how many were refused in one sentence and how many came out right."""
+    import graphopt
+    from graphopt.errors import GraphoptError
+
+    refused = right = 0
+    for path in sorted(Path(folder).iterdir()):
+        try:
+            graphopt.optimize(path).save(path.with_suffix(".out"))
+            right += 1
+        except GraphoptError:
+            refused += 1
+        except Exception:
+            sys.stderr.write(f"{path.name}\n")
+            raise
+    sys.stdout.write(f"{refused} {right}\n")
+    return 0
+
+
+# what code of a model would have to do to be run, by Python's audit events
+_SUSPICIOUS = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen", "pickle.find_class",
+               "socket.connect", "urllib.Request")  # fmt: skip
+
+
+def _audit(folder: str) -> None:
+    """From now on says so when something is started, unpickled, fetched, or loaded from `folder`."""
+
+    def see(event: str, arguments: tuple[Any, ...]) -> None:
+        loads = event in ("import", "ctypes.dlopen", "exec") and folder in str(arguments)
+        opens = event == "open" and str(arguments[0]).startswith(folder) and str(arguments[0]).endswith((".py", ".so"))
+        if event in _SUSPICIOUS or loads or opens:
+            sys.stderr.write(f"AUDIT: {event} {arguments}\n")
+
+    sys.addaudithook(see)
+
+
+def audited(arguments: list[str], folder: str) -> int:
+    """`graphopt ARGUMENTS` in `folder`; what it executes is printed."""
+    _audit(folder)
+    return command_line(arguments, folder)
+
+
+def audited_import(folder: str) -> int:
+    """Imports a module from `folder`, to see that the audit works."""
+    _audit(folder)
+    sys.path.insert(0, folder)
+    importlib.import_module("evil")
+    return 0
+
+
 def hungry() -> int:
     """Asks for more memory than the limit."""
     return len(bytearray(2 * MEMORY))
@@ -113,7 +163,9 @@ def _reported(work: Any) -> int:
     return 0
 
 
-JOBS = {job.__name__: job for job in (command_line, library, in_memory, hungry, endless)}
+JOBS = {
+    job.__name__: job for job in (command_line, library, in_memory, all_of, audited, audited_import, hungry, endless)
+}
 
 
 def _child(kind: str, job: dict[str, Any], out: int, err: int) -> None:

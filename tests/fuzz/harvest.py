@@ -67,11 +67,12 @@ def _uses(path: Path) -> dict[str, Any]:
         with contextlib.suppress(Exception):  # the campaign itself will find out
             fired |= set(optimize(proto, setting).report.applied)
     own = proto.opset_import[0].version
-    opsets = [v for v in sorted({*OPSETS, own}) if _valid(proto, v)]
+    opsets = [v for v in sorted({*OPSETS, own}) if is_valid(proto, v)]
     return {"fired": sorted(fired), "tested": tested, "opsets": opsets, "own": own}
 
 
-def _valid(proto: ModelProto, opset: int) -> bool:
+def is_valid(proto: ModelProto, opset: int) -> bool:
+    """Whether the checker takes the model as one of that opset."""
     copy = ModelProto()
     copy.CopyFrom(proto)
     copy.ir_version = 13

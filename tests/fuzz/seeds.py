@@ -14,7 +14,7 @@ from onnx import GraphProto, ModelProto, TensorProto, helper
 
 from tests.fuzz.builder import Builder, RejectedError, Tensor
 from tests.fuzz.draw import Draw
-from tests.fuzz.harvest import INDEX, OPSETS
+from tests.fuzz.harvest import INDEX, OPSETS, is_valid
 from tests.fuzz.reference import runner
 from tests.fuzz.registry import ANY, SNIPPETS, Function, Made, Snippet
 from tests.fuzz.retype import retyped
@@ -38,9 +38,10 @@ class Seed:
 
     @cached_property
     def in_other_types(self) -> list[Seed]:
-        """The graph in float64 and in float16, where it holds floats."""
-        made = [replace(self, proto=retyped(self.proto, kind)) for kind in (TensorProto.DOUBLE, TensorProto.FLOAT16)]
-        return [seed for seed in made if seed.proto != self.proto]
+        """The graph in float64 and in float16, where it holds floats and its operators take these types."""
+        made = [retyped(self.proto, kind) for kind in (TensorProto.DOUBLE, TensorProto.FLOAT16)]
+        others = [proto for proto in made if proto != self.proto]
+        return [replace(self, proto=p, opsets=frozenset(v for v in self.opsets if is_valid(p, v))) for p in others]
 
     @cached_property
     def results(self) -> list[tuple[int, tuple[int, ...]]] | None:
@@ -108,9 +109,8 @@ def _grafting(firing: list[Seed], nearly: list[Seed]) -> Function:
         if b.shared.ir_version < 4:
             return None
         seed = d.choice(nearly if d.chance(25) else firing)
-        if d.chance(_RETYPED) and seed.in_other_types:
-            seed = d.choice(seed.in_other_types)
-        return _graft(d, b, seed)
+        others = [other for other in seed.in_other_types if b.opset in other.opsets] if d.chance(_RETYPED) else []
+        return _graft(d, b, d.choice(others) if others else seed)
 
     return graft
 

@@ -162,3 +162,10 @@ def test_graphs_are_drawn_in_other_types_too() -> None:
     assert single.results == [(half, (2,))]
     onnx.checker.check_model(single.proto, full_check=True)
     assert not _seed("g (int64[2] x) => (int64[2] y) { y = Neg(x) }").in_other_types
+
+
+def test_other_types_are_drawn_only_where_the_opset_has_them() -> None:
+    text = "g (float[2] x) => (uint8[2] y) { s = Constant<value_float=0.5>() \n y = QuantizeLinear(x, s) }"
+    seed = Seed(model(text, opset=19), frozenset(), frozenset(), frozenset({17, 19}), 19)
+    _, half = seed.in_other_types
+    assert half.opsets == {19}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from graphopt.cli.screen import Progress
 from graphopt.engine import Source
 from graphopt.errors import SaveError, VerificationError
 from graphopt.instruments import Dumper, Instrument
-from graphopt.model import check_place, read_proto, write_atomically
+from graphopt.model import check_place, read_proto, replacing
 from graphopt.pipeline import Options
 from graphopt.prover import Proving
 from graphopt.report.build import size_of
@@ -47,7 +48,7 @@ class Job:
 
 
 def run_job(job: Job, progress: Progress) -> RenderableType:
-    """Optimizes, proves, then writes: the engine and the report first, the model last."""
+    """Optimizes, proves, then writes: the engine first, then report and model, both or none of the two."""
     for path in (job.output, job.engine, job.report):
         if path is not None:
             check_writable(path, job.model)
@@ -61,9 +62,10 @@ def run_job(job: Job, progress: Progress) -> RenderableType:
     )
     if job.engine is not None:
         result = with_engine(result, job.engine, job.settings["shapes"], job.capabilities)
-    result.save(job.output, keep_weights=job.keep_weights, progress=progress.saving)
-    if job.report is not None:
-        write_atomically(job.report, result.report.to_json().encode())
+    with contextlib.nullcontext() if job.report is None else replacing(job.report) as report:
+        if report is not None:
+            report.write_bytes(result.report.to_json().encode())
+        result.save(job.output, keep_weights=job.keep_weights, progress=progress.saving)
     sizes = f"{job.model.stat().st_size:,} bytes → {job.output.stat().st_size:,} bytes"
     return Group(render_report(result.report), Text(f"file: {sizes}, written to {job.output}"))
 

@@ -10,10 +10,11 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from onnx import GraphProto, ModelProto, NodeProto, helper
+from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, helper
 
 from graphopt.change import Change
-from graphopt.graph import Model, Node, Tensor, bits_of, export_bodies, node_proto, value_info
+from graphopt.graph import Model, Node, Tensor, bits_of, export_bodies, export_function, node_proto, value_info
+from graphopt.pieces import bodies_of
 
 Inputs = tuple[Tensor | None, ...]
 
@@ -192,5 +193,20 @@ def _model(model: Model, side: _Side, boundary: list[Tensor], wanted: Sequence[T
         graph.output.append(helper.make_tensor_value_info(f"out{index}", tensor.dtype, None))
     imports = [helper.make_opsetid(domain, version) for domain, version in model.opsets.items()]
     result = helper.make_model(graph, opset_imports=imports, ir_version=model.ir_version)
-    result.functions.extend(model.proto.functions)
+    result.functions.extend(_functions(model, side.nodes))
     return result
+
+
+def _functions(model: Model, nodes: Iterable[NodeProto]) -> list[FunctionProto]:
+    """The functions that the nodes call, as they are now, and those that these call."""
+    by_name = {(f.proto.domain, f.proto.name): f for f in model.functions.values()}
+    found: dict[tuple[str, str], FunctionProto] = {}
+    waiting = [nodes] if by_name else []
+    while waiting:
+        for node in waiting.pop():
+            key = (node.domain, node.op_type)
+            if key in by_name and key not in found:
+                found[key] = export_function(model, by_name[key])
+                waiting.append(found[key].node)
+            waiting += [body.node for body in bodies_of(node)]
+    return list(found.values())

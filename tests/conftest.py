@@ -1,4 +1,4 @@
-"""What all tests share: the zoo's models, drawn once and kept under build/, and the profiles of hypothesis.
+"""What all tests share: each rewrite checked, the zoo's models, drawn once and kept under build/, hypothesis' profiles.
 
 The default profile draws the same few examples on every run; `--hypothesis-profile=fuzz` draws new ones, many.
 """
@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from onnx import ModelProto
 
 from models import zoo
+from tests.support.checking import check_each_rewrite
 
 ROOT = Path(__file__).parent.parent
 
@@ -23,6 +24,16 @@ settings.register_profile(
 )
 settings.register_profile("fuzz", max_examples=100_000, deadline=None, suppress_health_check=SLOW_IS_FINE)
 settings.load_profile("default")
+
+
+@pytest.fixture(autouse=True)
+def each_rewrite_is_checked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In every run of a pipeline each rewrite is compared where it happens, however the result is proved.
+
+    A wrong one fails the test. `unchecked` tests are about something else: rules that are wrong on purpose, time.
+    """
+    if request.node.get_closest_marker("unchecked") is None:
+        check_each_rewrite(monkeypatch)
 
 
 @pytest.fixture(scope="session")

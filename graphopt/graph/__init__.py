@@ -13,7 +13,7 @@ from graphopt.graph.constant import (
     onnx_dtype,
     raw_bytes,
 )
-from graphopt.graph.exporter import export_bodies, export_model, node_proto, value_info
+from graphopt.graph.exporter import export_bodies, export_function, export_model, node_proto, value_info
 from graphopt.graph.graph import Function, Graph, Model
 from graphopt.graph.importer import import_function, import_model
 from graphopt.graph.node import AttributeRef, Dim, Node, Shape, Tensor
@@ -36,6 +36,7 @@ __all__ = [
     "Tensor",
     "bits_of",
     "export_bodies",
+    "export_function",
     "export_model",
     "import_function",
     "import_model",

@@ -8,7 +8,7 @@ from typing import Any
 from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from graphopt.graph.constant import Constant, SparseConstant
-from graphopt.graph.graph import Graph, Model
+from graphopt.graph.graph import Function, Graph, Model
 from graphopt.graph.node import AttributeRef, Dim, Node, Tensor
 from graphopt.graph.scopes import unshadow
 
@@ -55,6 +55,11 @@ def export_bodies(node: Node) -> dict[str, list[GraphProto]]:
     """The bodies of one node as protobuf, weights inside."""
     model = next(node.subgraphs()).model
     return _Exporter(model, inline_initializer).bodies(node)
+
+
+def export_function(model: Model, function: Function) -> FunctionProto:
+    """One function of the model as it is now."""
+    return _Exporter(model, inline_initializer).function(function.proto, function.body)
 
 
 def _domain(name: str) -> str:

@@ -49,7 +49,6 @@ def compare_small(
     """
     first, second = Located(before), Located(after)
     refusals: list[Exception] = []
-    mismatch: Mismatch | None = None
     for open_engine in _engines(first, second):
         try:
             one = open_engine(first)
@@ -59,17 +58,15 @@ def compare_small(
         try:
             other = open_engine(second)
         except Rejected as error:
-            mismatch = Mismatch("", f"what was made of it does not run: {error}", feeds[0] if feeds else {}, None, None)
-            if error.unimplemented:
+            if error.unimplemented:  # no fault of the rewrite's: another runtime has the kernel
+                refusals.append(error)
                 continue
-            return mismatch
+            return Mismatch("", f"what was made of it does not run: {error}", feeds[0] if feeds else {}, None, None)
         try:
             return _compare(one, other, first, feeds, criterion)
         except Failed as error:  # these inputs do not fit the model: another engine would refuse them, too, and slower
             refusals.append(error)
             break
-    if mismatch is not None:
-        return mismatch
     raise ExecutionError(f"The nodes cannot be run on their own, so that they cannot be compared ({refusals[0]}).")
 
 

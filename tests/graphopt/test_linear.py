@@ -22,6 +22,8 @@ from graphopt.graph import Node, ProtoConstant, import_model
 from graphopt.rewrite import Rewriter
 from graphopt.rule import Rule
 
+pytestmark = pytest.mark.unchecked  # how work grows, which checking would hide
+
 SMALL, LARGE = 200, 800
 # more than the ratio of sizes: what is done once a model counts in the small one, and a group at its edges
 MOST = 1.25 * LARGE / SMALL

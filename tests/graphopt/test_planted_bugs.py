@@ -14,12 +14,15 @@ import pytest
 from onnx import ModelProto, TensorProto
 
 import graphopt
+from graphopt.cli import run as command
 from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor
 from graphopt.pipeline import Pass, Pipeline
 from graphopt.rewrite import Rewriter
 from graphopt.rule import Exactness, NoMatch, Rule
 from tests.support.models import feeds, model, run
+
+pytestmark = pytest.mark.unchecked  # rules that are wrong on purpose
 
 Edit = Callable[[Node, Rewriter], None]
 DRAWN = np.random.default_rng(0)
@@ -215,3 +218,24 @@ def test_a_planted_bug_is_taken_back_named_and_saved(name: str, mode: str, tmp_p
         assert set(archive.namelist()) == {"before.onnx", "after.onnx", "inputs.npz", "reason.txt"}
         pair = [onnx.load_from_string(archive.read(f"{side}.onnx")) for side in ("before", "after")]
     assert [i.name for i in pair[0].graph.input] == [i.name for i in pair[1].graph.input]
+
+
+@pytest.mark.parametrize("name", PLANTS)
+def test_the_default_run_of_the_command_survives_it_too(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No options at all: the model written is right, the rule is named, a reproducer lies beside the output."""
+    plant = PLANTS[name]
+    before = with_identity(model(plant.text, plant.weights))
+    onnx.save(before, tmp_path / "in.onnx")
+    monkeypatch.setattr("graphopt.api.find_passes", lambda: {"mixed": type(planted_pass(plant))})
+    monkeypatch.setattr("graphopt.api.PRESETS", {"default": "mixed"})
+    assert command(["optimize", str(tmp_path / "in.onnx"), "-o", str(tmp_path / "out.onnx")]) == 0
+    assert "taken back: planted at" in capsys.readouterr().out
+    after = onnx.load(tmp_path / "out.onnx")
+    assert all(n.op_type != "Identity" for n in after.graph.node), "the right rule's work was lost"
+    given = feeds(before, N=3)
+    for expected, got in zip(run(before, given), run(after, given), strict=True):
+        np.testing.assert_array_equal(got, expected)
+    (saved,) = (tmp_path / "out.reproducers").iterdir()
+    assert saved.name.startswith("planted-")

@@ -16,6 +16,8 @@ from graphopt.rewrite import Rewriter
 from graphopt.rule import NoMatch, Rule
 from tests.support.models import feeds, model, run
 
+pytestmark = pytest.mark.unchecked  # rules that are wrong on purpose
+
 
 class MergeRelus(Rule[tuple[Node, Node]]):
     """Relu(Relu(x)) = Relu(x)."""

@@ -91,7 +91,7 @@ MOVES = frozenset(
 # What convolutions of wide groups reach, in ONNX Runtime on a GPU, of the rate of ungrouped ones. Fitted to an H200:
 # three Convs of two groups in the place of six took 1.05 to 1.07 (NCHW) and 1.28 to 1.33 (NHWC) of the time of AlexNet,
 # where those of 32 groups in ResNeXt gained.
-GROUPED_SHARE = 0.04
+GROUPED_SHARE = 0.03
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from graphopt_passes.common.folding import FLOATS
 # ONNX Runtime has Mul, Max, Clip and Tanh of doubles, and no Gelu, HardSigmoid, HardSwish, LeakyRelu, Mish or PRelu.
 FEW_FOR_DOUBLES = "its data is of doubles, for which the runtime lacks the operator, or its numbers are of float32"
 
+_LAST_WITH_SWISH = 24
+
 
 @dataclass(frozen=True)
 class Activation:
@@ -69,11 +71,18 @@ class _Recognize(Rule[Activation]):
 class RecognizeSwish(_Recognize):
     """x · Sigmoid(α·x) = Swish(x, alpha=α); x of any shape.
 
-    Opsets: 24 on. Exactness: reassociates. Source: ONNX operator Swish; Ramachandran et al. 2017, arXiv 1710.05941.
+    Opset 24 alone: in models of later opsets ONNX Runtime 1.31 finds no kernel for it, of whatever type.
+    Exactness: reassociates. Source: ONNX operator Swish; Ramachandran et al. 2017, arXiv 1710.05941.
     """
 
     roots = ("Mul", "Div")
     operator = ("Swish", 24, "x·sigmoid(x)")
+
+    def match(self, node: Node, facts: Facts) -> Activation | NoMatch:
+        found = super().match(node, facts)
+        if isinstance(found, Activation) and facts.opset(node) > _LAST_WITH_SWISH:
+            return Refused("ONNX Runtime runs Swish in models of opset 24 only", node)
+        return found
 
     def find(self, node: Node, facts: Facts) -> Activation | None:
         product = product_at(node, facts)

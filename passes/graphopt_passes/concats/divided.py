@@ -11,6 +11,7 @@ from graphopt.graph import Constant, LazyConstant, Node, Tensor
 from graphopt.provenance import rules_of
 from graphopt.rewrite import Rewriter
 from graphopt.rule import Exactness, NoMatch, Refused, Rule
+from graphopt.targets import Target
 from graphopt_passes.common.folding import copies_much
 from graphopt_passes.concats.segments import concat_axis, length
 from graphopt_passes.siblings.conv_form import conv_form, conv_weight
@@ -35,8 +36,8 @@ class DivideConvOfConcat(Rule[ConvOfConcat]):
     """Conv(Concat(x1, x2, ..., axis=1), [W1 W2 ...], b) = Conv(x1, W1, b) + Conv(x2, W2) + ...
 
     W is a constant [O, ΣC_i, 1, ...], group 1; x_i is [N, C_i, ...] with C_i known; nothing else reads the Concat. It
-    pays where the Concat's copy costs more than the sum of a few output channels, so hardly ever for TensorRT, which
-    writes the x_i side by side. The other way round: `JoinSummedConvs`; both ask the cost model.
+    pays where the Concat's copy costs more than the sum of a few output channels: not for TensorRT, which writes the
+    x_i side by side. The other way round: `JoinSummedConvs`; both ask the cost model.
 
     Opsets: Add 7 on. Exactness: reassociates.
     """
@@ -49,6 +50,8 @@ class DivideConvOfConcat(Rule[ConvOfConcat]):
         concat = facts.sole_producer(node.input(0), "Concat")
         if concat is None or concat_axis(concat, facts) != 1 or facts.opset(node) < 7:
             return NoMatch("no Concat of channels feeds it alone", node)
+        if facts.target is Target.TENSORRT:
+            return NoMatch("TensorRT writes the parts of a Concat side by side", node)
         form, weight = conv_form(node, facts), conv_weight(node, facts)
         if form is None or weight is None or form.group != 1 or set(form.kernel) != {1} or weight.dequantizer:
             return NoMatch("it is no 1x1 conv of group 1 with a constant weight", node)

@@ -118,6 +118,7 @@ def test_swish_of_the_newest_opset(alpha: float, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "opset", "because"),
     [
+        ("s = Sigmoid(x) y = Mul(x, s)", 25, "opset 24 only"),
         (SPELLINGS[0][1], 19, "take --opset 20"),
         (SPELLINGS[16][1], 17, "take --opset 18"),
         ("a = Add(x, three) b = Clip(a, zero, six) c = Mul(x, b) y = Div(c, six)", 13, "take --opset 14"),

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from onnx import ModelProto
 
 import graphopt
+from graphopt.targets import Target
 from graphopt_passes.concats.divided import DivideConvOfConcat
 from graphopt_passes.concats.summed import JoinSummedConvs
 from tests.passes.vertical.weights import normal, used
@@ -16,6 +17,7 @@ from tests.support.models import model
 from tests.support.rewrites import apply, check_numbers, check_rewrite, check_untouched
 
 RULE = DivideConvOfConcat()
+ORT = Target.ONNXRUNTIME
 WEIGHTS = {
     "w": normal(4, 5, 1, 1),
     "wx": normal(4, 2, 1, 1, seed=1),
@@ -38,7 +40,7 @@ def graph(text: str, inputs: str = INPUTS, outputs: str = "", opset: int = 17) -
 def test_each_part_has_a_conv_of_its_own(attributes: str) -> None:
     before = graph(f"{CONCAT} y = Conv{attributes}(c, w, b)")
     convs = f"d = Conv{attributes}(x, w1, b1) e = Conv{attributes}(z, w2)"
-    check_rewrite(RULE, before, f"g ({INPUTS}) => (float[A,B,C,D] y) {{ {convs} y = Add(d, e) }}")
+    check_rewrite(RULE, before, f"g ({INPUTS}) => (float[A,B,C,D] y) {{ {convs} y = Add(d, e) }}", target=ORT)
 
 
 def test_what_was_joined_is_not_divided_nor_the_reverse() -> None:
@@ -56,7 +58,7 @@ def test_what_was_joined_is_not_divided_nor_the_reverse() -> None:
 
 def test_without_bias_and_with_a_constant_part() -> None:
     before = graph("c = Concat<axis=-3>(z, k) y = Conv(c, w)", "float[2,3,6,6] z")
-    check_rewrite(RULE, before, ["Conv", "Conv", "Add"])
+    check_rewrite(RULE, before, ["Conv", "Conv", "Add"], target=ORT)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +75,11 @@ def test_without_bias_and_with_a_constant_part() -> None:
     ],
 )  # fmt: skip
 def test_leaves_alone(why: str, before: ModelProto, because: str) -> None:
-    check_untouched(RULE, before, because)
+    check_untouched(RULE, before, because, target=ORT)
+
+
+def test_tensorrt_writes_the_parts_side_by_side() -> None:
+    check_untouched(RULE, graph(f"{CONCAT} y = Conv(c, w, b)"), "side by side", target=Target.TENSORRT)
 
 
 @settings(derandomize=True, max_examples=40, deadline=None)
@@ -92,7 +98,7 @@ def test_random_parts(widths: list[int], outputs: int, stride: int, bias: bool, 
     weights = {"w": normal(outputs, sum(widths), 1, 1), **({"b": normal(outputs)} if bias else {})}
     body = f"c = Concat<axis=1>({', '.join(names)}) y = Conv<strides=[{stride},1]>(c, w{', b' if bias else ''})"
     before = model(f"g ({inputs}) => (float[A,B,C,D] y) {{ {body} }}", weights)
-    result, log = apply(RULE, before)
+    result, log = apply(RULE, before, ORT)
     assert len(log.applications) == 1
     assert np.prod([t.dims for t in result.graph.initializer if len(t.dims) == 4], axis=1).sum() == weights["w"].size
     check_numbers(before, result, exact=False)

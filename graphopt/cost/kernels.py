@@ -79,8 +79,8 @@ RIGID = CONVS | POOLS | {"ConvTranspose", "Concat", "Resize", "LRN"}
 UPLOADS_OF_UNEQUAL_PARTS = 3
 
 
-# ONNX Runtime brings images in NHWC back to NCHW for a reduction over them. Fitted to an H200: a small net with one more
-# such reduction, one for each part of a Concat, took at batch 32 1.03 of its time in NHWC and 0.96 in NCHW.
+# ONNX Runtime brings images in NHWC back to NCHW for a reduction over them. Fitted to an H200: a small net with one
+# more such reduction, one for each part of a Concat, took at batch 32 1.03 of its time in NHWC and 0.96 in NCHW.
 REDUCTION_KERNELS_IN_NHWC = 8
 
 

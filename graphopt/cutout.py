@@ -21,8 +21,8 @@ Inputs = tuple[Tensor | None, ...]
 
 # A tensor of more bytes than this is not computed to check one rewrite.
 MOST_BYTES = 1 << 28
-# Nor is a weight put into a small model that no message holds.
-MOST_WEIGHT_BYTES = 1 << 31
+# Nor are weights of more bytes than this put into a small model.
+MOST_WEIGHT_BYTES = 1 << 30
 
 
 class CannotCutError(Exception):
@@ -46,11 +46,17 @@ def cut_out(change: Change, model: Model, context: int) -> Cutout:
     """
     before = {node: node.inputs for node in change.consumed} | change.rewired
     after = {node: node.inputs for node in (*change.made, *change.rewired)}
-    equal = list(change.replaced.items())
+    made_after = {t for node in after for t in node.outputs}
+    # what nothing makes any more is not compared when nothing reads it either
+    equal = [(old, new) for old, new in change.replaced.items() if new.is_used or _is_there(new, made_after)]
     equal += [(t, t) for node in change.rewired for t in node.outputs if t is not None and t.is_used]
     wanted_before, wanted_after = [old for old, _ in equal], [new for _, new in equal]
-    shared, is_whole = _context(before, after, wanted_after, context)
+    # an output that is replaced may be one of a node that stays
+    shared, is_whole = _context(before, after, [*wanted_before, *wanted_after], context)
     _check_size([*shared, *before, *after])
+    made = {t for node in before for t in node.outputs}
+    if not all(_is_there(old, made) and _is_there(new, made_after) for old, new in equal):
+        raise CannotCutError("it replaces a tensor that nothing makes any more")  # it would be drawn at random
     first = _assemble(model, [*shared, *before], before, wanted_before)
     second = _assemble(model, [*shared, *after], after, wanted_after)
     boundary = _inputs_of(first, second)
@@ -62,15 +68,25 @@ def cut_out(change: Change, model: Model, context: int) -> Cutout:
     )
 
 
+def _is_there(tensor: Tensor, made: set[Tensor | None]) -> bool:
+    known = tensor.producer is not None or tensor.constant is not None or tensor.is_input
+    return known or tensor in made
+
+
 def _check_size(nodes: Iterable[Node]) -> None:
+    weights: dict[Tensor, int] = {}
     for node in nodes:
         for tensor in (*node.inputs, *node.outputs):
             if tensor is None or tensor.shape is None:
                 continue
-            shape, most = tensor.shape, MOST_BYTES if tensor.constant is None else MOST_WEIGHT_BYTES
-            elements = math.prod(dim for dim in shape if isinstance(dim, int))
-            if elements * (bits_of(tensor.dtype or 0) or 8) > 8 * most:
+            if tensor.constant is not None:
+                weights[tensor] = tensor.constant.nbytes
+                continue
+            elements = math.prod(dim for dim in tensor.shape if isinstance(dim, int))
+            if elements * (bits_of(tensor.dtype or 0) or 8) > 8 * MOST_BYTES:
                 raise CannotCutError(f"'{tensor.name}' is too large to be computed for it")
+    if sum(weights.values()) > MOST_WEIGHT_BYTES:
+        raise CannotCutError(f"its weights take {sum(weights.values()):,} bytes")
 
 
 def _context(

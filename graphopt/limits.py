@@ -6,6 +6,7 @@ twice each make 2^40 nodes of a kilobyte.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import onnx
@@ -54,6 +55,10 @@ def check_depth(depth: int) -> None:
 
 
 def _check_functions(proto: ModelProto) -> None:
+    identities = Counter((f.domain, f.name, f.overload) for f in proto.functions)
+    twice = next((f"{domain}::{name}" for (domain, name, _), times in identities.items() if times > 1), None)
+    if twice is not None:
+        raise ModelError(f"the function '{twice}' is defined twice; export the model again.")
     called = {(f.domain, f.name): _calls(f.node) for f in proto.functions}
     sizes: dict[_Key, int] = {}
     stack = [(key, False) for key in called]

@@ -24,7 +24,7 @@ MOST_ELEMENTS = 1 << 20
 _FOLLOWED = frozenset(("Add", "Cast", "Gather", "Mul", "Slice", "Squeeze", "Sub", "Unsqueeze"))
 # what makes a tensor whose size is a value of its inputs; of these the second operand, or the only one, is a shape
 _SIZED = frozenset(("ConstantOfShape", "Expand", "OneHot", "Pad", "Range", "Resize", "Tile", "TopK", "Upsample"))
-_GROWING = _SIZED | {"Concat", "Reshape", "Constant"}
+_GROWING = _SIZED | {"Concat", "Reshape", "Slice", "Constant"}
 _SHAPED = {"ConstantOfShape": 0, "Expand": 1, "Reshape": 1}
 _INTEGERS = (TensorProto.INT64, TensorProto.INT32)
 _UNBOUNDED = 1 << 64
@@ -110,6 +110,8 @@ def _of_node(node: Node, known: dict[Tensor, _Bound]) -> _Bound:
         first = known.get(node.inputs[0]) if node.inputs and node.inputs[0] is not None else None
         return _NOTHING if first is None or first.elements == 1 else _Bound(1, first.elements)
     bounds = [known.get(tensor, _NOTHING) if tensor is not None else _NOTHING for tensor in node.inputs] or [_NOTHING]
+    if op == "Slice" and len(bounds) > 4 and bounds[4].value > MOST_ELEMENTS:
+        return _Bound(_UNBOUNDED, _UNBOUNDED)  # onnx counts in steps until its integers overflow, and for ever on
     if op in _FOLLOWED or op == "Concat":
         lengths = [bound.length for bound in bounds]
         length = sum(lengths) if op == "Concat" else max(lengths)

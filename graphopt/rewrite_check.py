@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from google.protobuf.message import EncodeError
 from onnx import TensorProto
 
 from graphopt.change import Change
@@ -84,7 +85,7 @@ class RewriteChecker:
                     return f"it differs only where what stands upstream is unknown ({reason})"
                 if context >= MOST_TRIED and not self.strict:
                     break
-            except MemoryError:
+            except (MemoryError, EncodeError):  # protobuf's word for having no memory
                 return "there is not enough memory to compare it"
             else:
                 if mismatch is None:

@@ -114,8 +114,8 @@ def a_node_without_inputs_and_outputs(folder: Path) -> ModelProto:
 
 
 @CASES.add("")
-def a_node_with_a_million_inputs(folder: Path) -> ModelProto:
-    return with_nodes(node("Sum", ["x"] * 1_000_000, ["y"]))
+def a_node_with_a_hundred_thousand_inputs(folder: Path) -> ModelProto:
+    return with_nodes(node("Sum", ["x"] * 100_000, ["y"]))
 
 
 @CASES.add("")

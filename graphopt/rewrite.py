@@ -134,7 +134,7 @@ class Rewriter:
         """A new node behind its inputs, with fresh output tensors whose types are inferred."""
         assert self._root is not None
         graph = self.graph
-        node = Node(op, domain, name=name, attrs=dict(attrs or {}))
+        node = Node(op, domain, name=name, attrs={k: _single(v) for k, v in (attrs or {}).items()})
         node.inputs = _trimmed(inputs)
         node.position = self._root.position
         stem = self._root.label or op
@@ -377,6 +377,11 @@ class Rewriter:
                     stack.append(producer)
                 elif tensor in tensor.graph.initializers:
                     self._journal.drop_initializer(tensor)
+
+
+def _single(value: Any) -> Any:
+    """An attribute as the file will hold it, floats in single precision, so that equal nodes are seen to be equal."""
+    return float(np.float32(value)) if isinstance(value, float) else value
 
 
 def _trimmed(inputs: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:

@@ -65,6 +65,8 @@ class Rule(ABC, Generic[Found]):
     exactness: ClassVar[Exactness] = Exactness.EXACT
     # a rule that can lose: the cost model decides about each application
     trades: ClassVar[bool] = False
+    # the equation needs finite numbers: 0 · ∞ is no 0, and a row that −∞ masks all over has no softmax
+    needs_finite: ClassVar[bool] = False
     name: ClassVar[str] = ""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -47,9 +47,6 @@ def import_model(
         opsets = {**model.opsets, **_opsets(function.opset_import)}
         body = _Importer(model, local).function(function, opsets)
         entry = Function(function, body)
-        if entry.key in model.functions:
-            name = printable(f"{function.domain}::{function.name}")
-            raise ModelError(f"the function '{name}' is in the model twice; export the model again.")
         model.functions[entry.key] = entry
     return model
 

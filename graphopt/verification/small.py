@@ -47,6 +47,8 @@ def compare_small(
     only where the results differ by more than a few units in the last place. Raises `ExecutionError` when no
     engine runs `before` on any of the inputs, which must not pass for agreement.
     """
+    if not before.graph.output and not after.graph.output:
+        return None  # nothing reads either; ONNX Runtime refuses a model without a single value
     first, second = Located(before), Located(after)
     refusals: list[Exception] = []
     for open_engine in _engines(first, second):

@@ -90,3 +90,9 @@ def _wrong(one: Array, other: Array, room: Array, exact: Exact) -> Array:
 def _words(one: Array, other: Array, wrong: Array) -> str:
     where = tuple(int(i) for i in np.argwhere(wrong)[0])
     return f"{int(wrong.sum())} of {wrong.size} elements; at {list(where)} {one[where]!s} became {other[where]!s}"
+
+
+def is_finite(value: Any) -> bool:
+    """Whether an input, of whatever type, holds neither infinity nor NaN."""
+    arrays = value if isinstance(value, list) else [value]
+    return all(a is None or a.dtype.kind in "OSUb" or bool(np.isfinite(a.astype(np.float64)).all()) for a in arrays)

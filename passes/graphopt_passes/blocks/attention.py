@@ -53,7 +53,8 @@ class RecognizeAttention(Rule[AttentionCore]):
     Q is [B, H, S, D], K [B, G, L, D], V [B, G, L, E], G a divisor of H whose heads an Expand repeats; M broadcasts to
     [B, H, S, L] and has L columns. Scalars beside Q, K and their product make c > 0. A mask may also be
     Where(allowed, scores, −∞). K is transposed in its last two axes, whatever else the same Transpose does.
-    For TensorRT only in 16-bit types, with D = E from 16 to 256 in steps of 8.
+    For TensorRT only in 16-bit types, with D = E from 16 to 256 in steps of 8. A query that −∞ keeps from every key has
+    no softmax: NaN before, 0 from ONNX Runtime's Attention.
 
     Opsets: 23 on. Exactness: reassociates. Source: ONNX operator Attention; Vaswani et al. 2017, arXiv 1706.03762;
     grouped queries: Ainslie et al. 2023, arXiv 2305.13245.
@@ -61,6 +62,7 @@ class RecognizeAttention(Rule[AttentionCore]):
 
     roots = ("MatMul",)
     exactness = Exactness.REASSOCIATES
+    needs_finite = True
 
     def match(self, node: Node, facts: Facts) -> AttentionCore | NoMatch:
         softmax = inner(node.input(0), facts, "Softmax")

@@ -13,7 +13,7 @@ from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor, import_function
 from graphopt.graph.exporter import attribute_proto
 from graphopt.rewrite import Rewriter
-from graphopt.rule import NoMatch, Refused, Rule
+from graphopt.rule import Exactness, NoMatch, Refused, Rule
 from graphopt.targets import Target
 from graphopt_passes.blocks.chains import ENDS, Block, block_at
 from graphopt_passes.blocks.terms import clip_at
@@ -132,10 +132,12 @@ class SpellBlockAsFusedConv(Rule[FusedBlock]):
 
     act is Relu, Sigmoid, Tanh, LeakyRelu, HardSigmoid or Clip.
 
-    Opsets: 11 on; only for ONNX Runtime. Exactness: exact. Source: ONNX Runtime, docs/ContribOperators.md.
+    Opsets: 11 on; only for ONNX Runtime. Exactness: reassociates (the sum with r is rounded
+    within the kernel). Source: ONNX Runtime, docs/ContribOperators.md.
     """
 
     roots = ("Relu", "Sigmoid", "Tanh", "LeakyRelu", "HardSigmoid", "Clip")
+    exactness = Exactness.REASSOCIATES
 
     def match(self, node: Node, facts: Facts) -> FusedBlock | NoMatch:
         block = block_at(node, facts)

@@ -103,6 +103,7 @@ class FoldFocusIntoConv(Rule[FocusThenConv]):
 
     roots = ("Conv",)
     exactness = Exactness.REASSOCIATES
+    needs_finite = True
 
     def match(self, node: Node, facts: Facts) -> FocusThenConv | NoMatch:
         found = focus(facts.sole_producer(node.input(0), "Concat"), facts)

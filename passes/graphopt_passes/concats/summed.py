@@ -49,6 +49,7 @@ class JoinSummedConvs(Rule[SummedConvs]):
 
     roots = ADDING
     exactness = Exactness.REASSOCIATES
+    needs_finite = True
     trades = True
 
     def match(self, node: Node, facts: Facts) -> SummedConvs | NoMatch:

@@ -121,6 +121,7 @@ class FuseAttention(Rule[ProjectedAttention]):
 
     roots = ("Reshape",)
     exactness = Exactness.REASSOCIATES
+    needs_finite = True
 
     def match(self, node: Node, facts: Facts) -> ProjectedAttention | NoMatch:
         block = attention_block(node, facts)
@@ -188,6 +189,7 @@ class FuseMultiHeadAttention(Rule[AttentionBlock]):
 
     roots = ("Reshape",)
     exactness = Exactness.REASSOCIATES
+    needs_finite = True
 
     def match(self, node: Node, facts: Facts) -> AttentionBlock | NoMatch:
         return attention_block(node, facts)

@@ -69,6 +69,8 @@ def enlarged(array: Array, weight: Weight, place: Placement, kernel: tuple[int, 
 class EnlargeRule(ConvRule):
     """Siblings whose forms differ in kernel, pads and dilations only."""
 
+    needs_finite = True
+
     apart = "no sibling has its strides, group and types"
 
     def form(self, node: Node, facts: Facts) -> Hashable | None:

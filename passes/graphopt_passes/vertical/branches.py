@@ -55,6 +55,7 @@ class _MergeParallel(Rule[ParallelConvs]):
 
     roots = ("Add",)
     exactness = Exactness.REASSOCIATES
+    needs_finite = True
 
     def find(self, node: Node, facts: Facts) -> ParallelConvs | NoMatch:
         """The largest group of branches of one tensor in the sum that ends at `node`."""

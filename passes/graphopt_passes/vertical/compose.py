@@ -75,6 +75,7 @@ class ComposeConvs(Rule[Composed]):
 
     roots = ("Conv",)
     exactness = Exactness.REASSOCIATES
+    needs_finite = True
 
     def match(self, node: Node, facts: Facts) -> Composed | NoMatch:
         second, first = linear_at(node, facts), linear_behind(node.input(0), facts)
@@ -128,6 +129,7 @@ class ComposeProducts(Rule[Composed]):
 
     roots = ("Gemm", "MatMul", "Add")
     exactness = Exactness.REASSOCIATES
+    needs_finite = True
 
     def match(self, node: Node, facts: Facts) -> Composed | NoMatch:
         second = linear_at(node, facts)

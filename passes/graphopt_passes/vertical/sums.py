@@ -54,6 +54,7 @@ class _MergeSum(Rule[Summed]):
 
     roots = ("Add",)
     exactness = Exactness.REASSOCIATES
+    needs_finite = True
     producers: tuple[str, ...]
 
     def match(self, node: Node, facts: Facts) -> Summed | NoMatch:

@@ -207,6 +207,6 @@ def random_numbers(d: Draw, b: Builder, x: Tensor) -> Made:
     op = d.choice(["RandomNormalLike", "RandomUniformLike"])
     noise = b.emit(op, x, **({"seed": float(d.integer(0, 3))} if d.chance(60) else {}))
     if b.opset >= 9:
-        tested = b.emit("Greater", noise, b.constant(np.float32(1e30)))
+        tested = b.emit("Greater", noise, b.constant(np.float32(1e30), structural=True))
         return b.emit("Add", x, forms.cast(b, tested, FLOAT))
-    return b.emit("Add", x, b.emit("Floor", b.emit("Mul", noise, b.constant(np.float32(1e-30)))))
+    return b.emit("Add", x, b.emit("Floor", b.emit("Mul", noise, b.constant(np.float32(1e-30), structural=True))))

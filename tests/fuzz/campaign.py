@@ -20,6 +20,7 @@ from tests.fuzz.inputs import Feeds
 from tests.fuzz.oracle import Failure, Setting
 from tests.fuzz.worker import SHRINK_SECONDS, work
 
+MOST_MODELS = 2_000  # that one process examines
 MODEL_SECONDS = 90.0  # wall time, on a machine that others may use too
 
 
@@ -51,6 +52,7 @@ class _Worker:
     since: float
     limit: float = MODEL_SECONDS
     shrinking: bool = False
+    models: int = 0
 
 
 @dataclass
@@ -78,6 +80,8 @@ class Campaign:
                     alive = worker.connection not in ready or self._receive(worker, tally)
                     if not alive or time.monotonic() - worker.since > worker.limit:
                         workers[slot] = self._replace(worker, tally, base, slot)
+                    elif worker.models >= MOST_MODELS and not worker.shrinking:
+                        workers[slot] = self._renew(worker, base, slot)
                 self.show(tally)
             self._last_words(workers, tally)
         finally:
@@ -111,6 +115,7 @@ class Campaign:
         if kind == "done":
             outcome, snippets = rest
             tally.models += 1
+            worker.models += 1
             tally.compared += outcome.compared
             tally.rules.update(set(outcome.fired))
             tally.snippets.update(snippets)
@@ -125,6 +130,12 @@ class Campaign:
             origin = f"case {number}" + (f" around {theme}" if theme else "")
             self._save(tally, failure, onnx.load_model_from_string(model), inputs, origin)
         return True
+
+    def _renew(self, worker: _Worker, base: Path, slot: int) -> _Worker:
+        """Another process goes on: runtimes keep memory, and the process would meet its limit in the end."""
+        worker.process.kill()
+        worker.process.join()
+        return self._start(base, slot, worker.number + self.jobs)
 
     def _replace(self, worker: _Worker, tally: Tally, base: Path, slot: int) -> _Worker:
         """After a death or a time-out: the model that did it is saved as it is, and another process goes on."""

@@ -24,7 +24,7 @@ def test_the_page_has_a_row_for_each_target(text: str) -> None:
 
 def test_pairs_of_alexnet_become_grouped_convs() -> None:
     for merges in measure(["alexnet_split__legacy"], "h200"):
-        assert merges.applied["group-convs"] == 3
-        assert merges.report.after.nodes <= 36
+        assert merges.applied["group-convs"] == (3 if merges.target == "tensorrt" else 2)
+        assert merges.report.after.nodes <= 43
         assert all(ratio < 1 for ratio in merges.trades(taken=True)["group-convs"])
         assert row(merges)[-1] == "yes"

@@ -20,6 +20,8 @@ from tests.fuzz.inputs import feeds
 from tests.fuzz.reference import Reference
 from tests.support.models import model
 
+pytestmark = pytest.mark.unchecked  # rules that are wrong on purpose
+
 Bug = Callable[[ModelProto], None]
 
 
@@ -94,7 +96,7 @@ def _plant(monkeypatch: pytest.MonkeyPatch, bug: Bug | None) -> None:
             report=SimpleNamespace(applied={"planted": 1} if bug else {}, withdrawn=(), verification={"passed": True}),
         )
 
-    planted = SimpleNamespace(exactness=SimpleNamespace(value="reassociates"), trades=False)
+    planted = SimpleNamespace(exactness=SimpleNamespace(value="reassociates"), trades=False, needs_finite=False)
     monkeypatch.setattr(oracle, "optimize", optimize)
     monkeypatch.setattr(oracle, "_rules", lambda: {"planted": planted})
 

@@ -14,6 +14,7 @@ import pytest
 from onnx import ModelProto, ValueInfoProto
 
 import graphopt
+from graphopt_passes.common.pure import RANDOM
 from tests.zoo.backend import Case, Run, cases, difference, run_reference, run_runtime
 
 SHARDS = 8
@@ -43,7 +44,9 @@ def test_expected_outputs_survive(
 
 
 def runner(case: Case) -> Run | None:
-    """What answers the original rightly: ONNX Runtime, else ONNX's evaluator, else nothing."""
+    """What answers the original rightly: ONNX Runtime, else ONNX's evaluator, else nothing; a random one nothing."""
+    if not RANDOM.isdisjoint(node.op_type for node in case.model.graph.node):
+        return None  # its numbers may be the expected ones by chance
     return next((run for run in (run_runtime, run_reference) if judge(case, case.model, run) is None), None)
 
 

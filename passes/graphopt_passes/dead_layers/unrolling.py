@@ -30,7 +30,7 @@ class UnrollLoop(Rule[KnownTrips]):
 
     A collected value is Concat(Unsqueeze(t_0), ..., Unsqueeze(t_k-1)) along a new first axis. Only where the body
     returns its condition as it came in, or true: then k alone decides. Up to `trips` iterations of up to `nodes` nodes
-    together; a body with random operators more than once not, since a seed would start anew in each copy; none where a
+    together; a body with random operators not, since a seed would start anew in each copy; none where a
     collected value is read not, since its shape is not known. Opset 7 on. Exact.
     """
 
@@ -53,7 +53,7 @@ class UnrollLoop(Rule[KnownTrips]):
             return self._too_large(node)
         if trips == 0 and any(old.is_read(old.carried + i) for i in range(old.collected)):
             return NoMatch("it collects nothing, of a shape that is not known", node)
-        if trips > 1 and not all(n.bodies or is_pure(n, facts) for n in inner):
+        if trips > 0 and not all(n.bodies or is_pure(n, facts) for n in inner):
             return Refused("its body may be random or keep a state", node)
         return KnownTrips(old, trips)
 

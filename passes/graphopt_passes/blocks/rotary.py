@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from onnx import TensorProto
 
 from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor
@@ -64,8 +65,8 @@ class RecognizeRotaryEmbedding(Rule[Rotary]):
             return NoMatch("no factor is another one with its halves exchanged and the second negated", node)
         data, cos, sin = found
         shape = data.shape
-        if shape is None or len(shape) != 4 or data.dtype not in FLOATS:
-            return NoMatch("the data is not known to be floats of rank 4", node)
+        if shape is None or len(shape) != 4 or data.dtype not in FLOATS or data.dtype == TensorProto.DOUBLE:
+            return NoMatch("the data is not known to be of rank 4 and of floats that the operator takes", node)
         if any(t.shape is None or t.shape != (shape[0], 1, *shape[2:]) or None in t.shape for t in (cos, sin)):
             return Refused(
                 "the cosines and sines are not one table for each batch element; fixed shapes may tell", node

@@ -75,6 +75,7 @@ NEAR = [
     ("one table for all", text(ANGLES + " d = ReduceMax<keepdims=1>(c, none)", total=SUM.replace("x, c", "x, d")),
      23, "one table for each batch element"),
     ("the turned is read twice", text(total=SUM.replace("y =", "m = Add(v, o) y =").replace("u, v", "u, m")), 23, ""),
+    ("doubles", text().replace("float[", "double["), 23, "floats that the operator takes"),
     ("an opset without it", text(), 22, "opset 23"),
 ]  # fmt: skip
 

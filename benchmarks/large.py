@@ -169,6 +169,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def _figures(outcome: Outcome) -> dict[str, object]:
+    """What the file keeps of a run: not what the tool printed, which names places of this machine."""
+    return {name: value for name, value in asdict(outcome).items() if name != "output"}
+
+
 def main() -> None:
     """Writes the model, or measures and writes the page."""
     wanted = parse()
@@ -182,7 +187,7 @@ def main() -> None:
     machine = describe_machine(STACK)
     text = render(sizes, machine)
     wanted.folder.mkdir(parents=True, exist_ok=True)
-    figures = {f"{gigabytes:g}": {name: asdict(o) for name, o in found.items()} for gigabytes, found in sizes.items()}
+    figures = {f"{gigabytes:g}": {name: _figures(o) for name, o in found.items()} for gigabytes, found in sizes.items()}
     found = {"machine": machine, "gigabytes": figures}
     (wanted.folder / "large.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     (wanted.folder / "large.md").write_text(text, encoding="utf-8")

@@ -24,7 +24,8 @@ def test_the_page_has_a_row_for_each_target(text: str) -> None:
 
 def test_pairs_of_alexnet_become_grouped_convs() -> None:
     for merges in measure(["alexnet_split__legacy"], "h200"):
-        assert merges.applied["group-convs"] == (3 if merges.target == "tensorrt" else 2)
-        assert merges.report.after.nodes <= 43
+        pairs, nodes = (3, 36) if merges.target == "tensorrt" else (2, 43)  # two of them pay in ONNX Runtime on an H200
+        assert merges.applied["group-convs"] == pairs
+        assert merges.report.after.nodes <= nodes
         assert all(ratio < 1 for ratio in merges.trades(taken=True)["group-convs"])
         assert row(merges)[-1] == "yes"

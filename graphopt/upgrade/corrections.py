@@ -107,6 +107,7 @@ def _bounds(node: Node, made: Converted) -> str | None:
     if dtype is None:
         return "the type of its data is not known"
     last = made.nodes[-1]
+    _drop(last, "value")  # the converter leaves it where the mode does not read it
     for index, name in enumerate(last.input):
         tensor = made.constants.get(name)
         if tensor is None or tensor.data_type != onnx.TensorProto.FLOAT:
@@ -146,6 +147,12 @@ def _set(node: NodeProto, name: str, value: str) -> None:
             attribute.s = value.encode()
             return
     node.attribute.append(helper.make_attribute(name, value))
+
+
+def _drop(node: NodeProto, name: str) -> None:
+    kept = [attribute for attribute in node.attribute if attribute.name != name]
+    del node.attribute[:]
+    node.attribute.extend(kept)
 
 
 # operators, the opset that changed them, what to do when a model passes it

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import resource
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -43,3 +46,28 @@ def test_without_that_the_user_is_told_what_to_do(monkeypatch: pytest.MonkeyPatc
     proto = model("g (float[64] x) => (float[64] y) { y = Add(x, w) }", {"w": np.ones(64, np.float32)})
     with pytest.raises(ExecutionError, match="--verify each"):
         graphopt.optimize(proto)
+
+
+def test_a_tensor_that_memory_cannot_hold_is_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1 << 30)
+    proto = model(
+        "g (float[1] x) => (float y) { a = Expand(x, n) y = ReduceSum<keepdims = 0>(a) }", {"n": np.array([1 << 29])}
+    )
+    with pytest.raises(ExecutionError, match="one of its tensors takes 2\\.1 GB"):
+        graphopt.optimize(proto)
+
+
+def test_the_limits_of_a_container_and_of_the_process_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "memory.max").write_text("5000000\n")
+    (tmp_path / "memory.current").write_text("4000000\n")
+    (tmp_path / "memory.stat").write_text("anon 3500000\ninactive_file 500000\n")
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert memory.available_bytes() == 1_500_000
+    (tmp_path / "memory.max").write_text("max\n")
+    free = memory.available_bytes()
+    assert free is None or free > 1_500_000
+    (tmp_path / "statm").write_text("100 50 20\n")
+    monkeypatch.setattr(memory, "_STATM", tmp_path / "statm")
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (200 * resource.getpagesize(), resource.RLIM_INFINITY))
+    assert memory.available_bytes() == 100 * resource.getpagesize()

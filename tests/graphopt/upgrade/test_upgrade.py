@@ -45,6 +45,7 @@ CHANGED = [
     (8, 17, "y = Dropout<ratio = 0.3>(x)"),
     (9, 23, "y = Pad<pads = [0,0,1,1,0,0,1,1], value = 2.5>(x)"),
     (9, 23, 'y = Pad<pads = [0,0,1,1,0,0,1,1], mode = "reflect">(x)'),
+    (9, 23, 'y = Pad<pads = [0,0,1,1,0,0,1,1], mode = "edge", value = 2.5>(x)'),
     (9, 23, "y = Slice<axes = [1, 3], starts = [1, -4], ends = [3, 6]>(x)"),
     (9, 23, "y = Slice<starts = [0, 1], ends = [1, 3]>(x)"),
     (9, 23, "y, i = TopK<k = 3, axis = 3>(x)"),

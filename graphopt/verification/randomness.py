@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import onnx
-import onnx.inliner
 
 from graphopt.verification import source
 
@@ -22,9 +21,7 @@ def random_outputs(proto: onnx.ModelProto) -> set[str]:
     all that the body uses. An operator with the attribute `seed` gives the same numbers in each new session.
     Linear in the size of the graph.
     """
-    thin = source.skeleton(proto)
-    if thin.functions:
-        thin = onnx.inliner.inline_local_functions(thin)
+    thin = source.written_out(source.skeleton(proto))
     constants = _true_or_false(thin)
     opset = min((entry.version for entry in thin.opset_import if entry.domain in ("", "ai.onnx")), default=1)
     tainted: set[str] = set()

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx.inliner
 import onnx.numpy_helper
 import onnx.shape_inference
 
@@ -164,8 +163,7 @@ def with_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
     """The model without weights, its functions inlined, its shapes inferred as far as onnx can."""
     thin = source.skeleton(proto)
     try:
-        if thin.functions:
-            thin = onnx.inliner.inline_local_functions(thin)
+        thin = source.written_out(thin)
         return onnx.shape_inference.infer_shapes(thin, data_prop=is_bounded(import_model(thin)))
     except Exception:  # it raises several kinds without a common base; shapes are a hint here
         return thin

@@ -9,7 +9,7 @@ import numpy as np
 from onnx.reference.op_run import OpRun
 from onnx.reference.ops.op_max_pool import MaxPool as _SlowMaxPool
 
-from graphopt.verification.values import Array
+from graphopt.verification.values import Array, is_float
 
 
 class _Window:
@@ -69,12 +69,13 @@ class MaxPool(OpRun):
 
     def _run(self, x: Array, kernel_shape: list[int] | None = None, **attributes: Any) -> tuple[Array, ...]:
         assert kernel_shape is not None
-        if len(self.onnx_node.output) > 1 or x.dtype.kind != "f":
+        if len(self.onnx_node.output) > 1:
             slow = _SlowMaxPool._run(self, x, kernel_shape=kernel_shape, **attributes)  # type: ignore[arg-type,no-untyped-call]
             return tuple(slow)
         window = _Window(x.shape[2:], list(kernel_shape), attributes)
         result: Array | None = None
-        for part in window.slices(window.padded(x, -np.inf, -np.inf)):
+        lowest = -np.inf if is_float(x.dtype) else np.iinfo(x.dtype).min
+        for part in window.slices(window.padded(x, lowest, lowest)):
             result = part.copy() if result is None else np.maximum(result, part, out=result)
         assert result is not None
         return (result,)

@@ -259,11 +259,14 @@ class Reference:
         from onnx.reference import ReferenceEvaluator
 
         from graphopt.verification.reference_axes import ALONG_AXES
+        from graphopt.verification.reference_loops import LOOPS
         from graphopt.verification.reference_ops import PRECISE
         from graphopt.verification.reference_pools import POOLS
 
         try:
-            self._evaluator = ReferenceEvaluator(source.loaded(model), new_ops=[*PRECISE, *POOLS, *ALONG_AXES])
+            # functions are written out: its own do not see operators put right, nor types
+            proto = source.written_out(source.loaded(model))
+            self._evaluator = ReferenceEvaluator(proto, new_ops=[*PRECISE, *POOLS, *ALONG_AXES, *LOOPS])
         except Exception as error:  # it raises whatever the operator's class does
             raise Rejected(first_line(error), unimplemented=True) from error
         self._outputs = [output.name for output in model.proto.graph.output]

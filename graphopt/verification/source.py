@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import onnx
+import onnx.inliner
 from google.protobuf.message import DecodeError, Message
 
 from graphopt.errors import ModelError
@@ -206,3 +207,8 @@ def _loaded(model: Located) -> onnx.ModelProto:
 def loaded(model: Located) -> onnx.ModelProto:
     """The model with all its numbers in memory: itself, or a copy when some lie outside."""
     return _loaded(model) if has_external(model.proto) else model.proto
+
+
+def written_out(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with its functions' bodies in the place of their calls; itself where it has none."""
+    return onnx.inliner.inline_local_functions(proto) if proto.functions else proto

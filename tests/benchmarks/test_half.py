@@ -11,8 +11,6 @@ from models import zoo
 from tests.passes.vertical.weights import normal
 from tests.support.models import model
 
-pytestmark = pytest.mark.unchecked  # what is measured is the error; onnx pools bfloat16 in its own way
-
 SMALL = ("conv_affine__dynamo_raw", "bert_tiny__legacy", "repvgg_a0__legacy", "vit_tiny_patch16_224__legacy")
 LARGE = ("resnet18__train_infer", "googlenet__nofold", "llama_4L_256__legacy")
 ZOO = [*SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in LARGE)]

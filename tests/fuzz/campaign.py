@@ -35,6 +35,7 @@ class Tally:
     snippets: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)  # by key, every occurrence
     kinds: Counter[str] = field(default_factory=Counter)  # the same by kind
+    less_accurate: Counter[str] = field(default_factory=Counter)  # by rule, what the proof took back for that alone
     saved: dict[str, Path] = field(default_factory=dict)
     first: dict[str, Failure] = field(default_factory=dict)
 
@@ -119,6 +120,7 @@ class Campaign:
             tally.compared += outcome.compared
             tally.rules.update(set(outcome.fired))
             tally.snippets.update(snippets)
+            tally.less_accurate.update(outcome.less_accurate)
             if outcome.uncomparable:
                 tally.uncomparable[outcome.uncomparable[:120]] += 1
             for failure in outcome.failures:

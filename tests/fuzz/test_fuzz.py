@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from tests.fuzz.inputs import feeds
@@ -18,7 +17,6 @@ from tests.fuzz.oracle import examine
     phases=(Phase.generate, Phase.shrink),
     suppress_health_check=list(HealthCheck),
 )
-@pytest.mark.unchecked  # the oracle compares whole models, and proves some with each rewrite
 @given(cases())
 def test_random_models_stay_right(case: Case) -> None:
     outcome = examine(case.model, feeds(case), case.seed)

@@ -120,6 +120,30 @@ def test_a_planted_bug_is_found_and_shrunk(monkeypatch: pytest.MonkeyPatch, bug:
     assert len(small.graph.node) <= 4, onnx.printer.to_text(small)
 
 
+@pytest.mark.parametrize(
+    ("problem", "kinds"),
+    [(f"The output y differs: {oracle.INACCURATE} is 2e-07", []), ("The candidate does not run", ["withdrawn"])],
+)
+def test_what_the_proof_takes_back_for_accuracy_alone_is_counted_apart(
+    monkeypatch: pytest.MonkeyPatch, problem: str, kinds: list[str]
+) -> None:
+    _plant(monkeypatch, None)
+    plain = oracle.optimize
+
+    def proving(source: ModelProto, setting: oracle.Setting, **proof: Any) -> Any:
+        result = plain(source, setting)
+        if proof:
+            result.report.withdrawn = (SimpleNamespace(rule="planted", problem=problem),)
+        return result
+
+    monkeypatch.setattr(oracle, "optimize", proving)
+    case = generate.case_of(4, 1)
+    assert case is not None
+    outcome = oracle.examine(case.model, feeds(case), 0, ONE, True)
+    assert [failure.kind for failure in outcome.failures] == kinds
+    assert outcome.less_accurate == ({} if kinds else {"planted": 1})
+
+
 def test_no_bug_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     _plant(monkeypatch, None)
     for number in range(100):

@@ -140,7 +140,10 @@ def _attributes(old: Iteration, kept: Kept) -> dict[str, Any]:
     if "num_scan_inputs" in attrs:
         attrs["num_scan_inputs"] = len(kept.elements)
     for names, places in ((_OF_ELEMENTS, kept.elements), (_OF_COLLECTED, kept.collected)):
-        attrs |= {name: _picked(attrs[name], places) for name in names if name in attrs}
+        for name in names:
+            values = attrs.pop(name, None)
+            if values is not None and places:  # an empty list has no type, and the checker refuses it
+                attrs[name] = _picked(values, places)
     return attrs
 
 

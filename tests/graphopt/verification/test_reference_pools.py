@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 
 from graphopt.verification.sessions import OnnxRuntime, Reference
 from graphopt.verification.source import Located
@@ -60,3 +60,23 @@ def test_normalization_across_channels_agrees_with_the_runtime(size: int) -> Non
     x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     expected = OnnxRuntime(Located(proto)).run({"x": x})["y"]
     np.testing.assert_allclose(Reference(Located(proto)).run({"x": x})["y"], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("window", KERNELS)
+@pytest.mark.parametrize("kind", [TensorProto.BFLOAT16, TensorProto.FLOAT16, TensorProto.INT8, TensorProto.UINT8])
+def test_the_largest_of_other_types_is_that_of_their_numbers_in_float(kind: int, window: dict[str, object]) -> None:
+    shape = [2, 3, 8, 6]
+    values = np.random.default_rng(0).integers(0, 100, shape)
+    results = {}
+    for each in (kind, TensorProto.FLOAT):
+        graph = helper.make_graph(
+            [helper.make_node("MaxPool", ["x"], ["y"], **window)],
+            "g",
+            [helper.make_tensor_value_info("x", each, shape)],
+            [helper.make_tensor_value_info("y", each, ["N", "C", "H", "W"])],
+        )
+        proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 22)], ir_version=10)
+        given = values.astype(helper.tensor_dtype_to_np_dtype(each))
+        results[each] = Reference(Located(proto)).run({"x": given})["y"]
+    assert results[kind].dtype == helper.tensor_dtype_to_np_dtype(kind)
+    np.testing.assert_array_equal(results[kind].astype(np.float32), results[TensorProto.FLOAT])

@@ -136,6 +136,13 @@ def test_a_scan_loses_what_nothing_reads_its_attributes_too() -> None:
     }
 
 
+def test_a_scan_that_collects_no_more_says_nothing_of_it() -> None:
+    extra = ", scan_input_directions = [1, 0], scan_output_directions = [0, 1], scan_output_axes = [0, 1]"
+    after = check_rewrite(DropUnreadIterations(), scan(extra, outputs="float[2] y"), ["Scan"])
+    given = {a.name: list(a.ints) or a.i for a in after.graph.node[0].attribute if a.name != "body"}
+    assert given == {"num_scan_inputs": 1, "scan_input_directions": [1]}
+
+
 def test_a_scan_keeps_one_element_that_tells_how_often() -> None:
     before = model(
         "g (float[3,2] x, float[2] p0) => (float[2] y) { y, ss = Scan <num_scan_inputs = 1,"

@@ -46,8 +46,8 @@ def shaken(model: ModelProto, seed: int) -> ModelProto:
     """A copy with noise behind every rounding node and on every float weight. Raises what onnx raises on odd models."""
     copy = ModelProto()
     copy.CopyFrom(inliner.inline_local_functions(model) if model.functions else model)
-    types = _types(copy.graph)
-    types.update(_types(onnx.shape_inference.infer_shapes(copy).graph))
+    types = types_of(copy.graph)
+    types.update(types_of(onnx.shape_inference.infer_shapes(copy).graph))
     _shake(copy.graph, types, np.random.default_rng(seed))
     return copy
 
@@ -64,7 +64,7 @@ def shake_values(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def element_types(model: ModelProto) -> set[int]:
     """Element types of all tensors whose types are known."""
     inferred = onnx.shape_inference.infer_shapes(model)
-    return {*_types(inferred.graph).values(), *(init.data_type for init in model.graph.initializer)}
+    return {*types_of(inferred.graph).values(), *(init.data_type for init in model.graph.initializer)}
 
 
 def has_operator(model: ModelProto, *ops: str) -> bool:
@@ -76,12 +76,13 @@ def _has(nodes: Iterable[NodeProto], ops: tuple[str, ...]) -> bool:
     return any(node.op_type in ops or any(_has(a.g.node, ops) for a in node.attribute) for node in nodes)
 
 
-def _types(graph: GraphProto) -> dict[str, int]:
+def types_of(graph: GraphProto) -> dict[str, int]:
+    """Element types that the graph declares, in its bodies too."""
     found = {i.name: i.type.tensor_type.elem_type for i in [*graph.input, *graph.output, *graph.value_info]}
     for node in graph.node:
         for attribute in node.attribute:
             if attribute.HasField("g"):
-                found.update(_types(attribute.g))
+                found.update(types_of(attribute.g))
     return found
 
 

@@ -67,7 +67,7 @@ def _by_types(
 ) -> tuple[Type, ...]:
     names = [f"i{index}" if known is not None else "" for index, known in enumerate(inputs)]
     node = NodeProto(op_type=op, input=names, output=[f"o{index}" for index in range(outputs)])
-    node.attribute.extend(attribute_proto(name, value) for name, _, value in attrs)
+    node.attribute.extend(attribute_proto(name, value, node.op_type) for name, _, value in attrs)
     types = {
         name: helper.make_tensor_type_proto(known[0], known[1])
         for name, known in zip(names, inputs, strict=True)

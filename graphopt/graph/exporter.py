@@ -11,6 +11,7 @@ from graphopt.graph.constant import Constant, SparseConstant
 from graphopt.graph.graph import Function, Graph, Model
 from graphopt.graph.node import AttributeRef, Dim, Node, Tensor
 from graphopt.graph.scopes import unshadow
+from graphopt.graph.standard import list_type
 
 # what the exporter writes for an initializer or an input's default: its TensorProto, or None when it goes elsewhere
 WriteInitializer = Callable[[Tensor, Constant], TensorProto | None]
@@ -108,7 +109,7 @@ def node_proto(node: Node, bodies: dict[str, list[GraphProto]] | None = None) ->
             )
     else:
         result.op_type, result.domain, result.name = node.op_type, node.domain, node.name
-        result.attribute.extend(attribute_proto(k, v) for k, v in sorted(node.attrs.items()))
+        result.attribute.extend(attribute_proto(k, v, node.op_type) for k, v in sorted(node.attrs.items()))
         result.attribute.extend(_graph_attribute(k, v) for k, v in graphs.items())
     result.input.extend(inputs)
     result.output.extend(outputs)
@@ -132,13 +133,18 @@ def _number_equal_names(graph: GraphProto, nodes: Sequence[Node]) -> None:
             proto.name = name
 
 
-def attribute_proto(name: str, value: Any) -> AttributeProto:
-    """The attribute as protobuf; tuples become lists, a protobuf is taken as it is."""
+def attribute_proto(name: str, value: Any, op_type: str) -> AttributeProto:
+    """The attribute as protobuf; tuples become lists, empty ones of the operator's type, a protobuf is taken as it is.
+
+    Raises ValueError for an attribute of a function that its caller gives.
+    """
     if isinstance(value, AttributeProto):
         return value
     if isinstance(value, AttributeRef):
         raise ValueError(f"attribute '{name}' refers to '{value.name}': its type is unknown outside its function")
-    return helper.make_attribute(name, list(value) if isinstance(value, tuple) else value)
+    if isinstance(value, tuple):
+        return helper.make_attribute(name, list(value), attr_type=None if value else list_type(op_type, name))
+    return helper.make_attribute(name, value)
 
 
 def _graph_attribute(name: str, graphs: list[GraphProto]) -> AttributeProto:

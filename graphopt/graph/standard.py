@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from onnx import defs
+from onnx import AttributeProto, defs
 
 STANDARD = ("", "ai.onnx")
 # what stands before the name of an operator of the standard domain that the standard does not have
@@ -26,3 +26,14 @@ def is_unknown(op_type: str, domain: str, version: int) -> bool:
     Without an import nothing can be told, so that it is for the checker to say what is missing.
     """
     return domain in STANDARD and version > 0 and not is_defined(op_type, version)
+
+
+@lru_cache(maxsize=1 << 8)
+def list_type(op_type: str, attribute: str) -> int:
+    """The protobuf type of a list that is an attribute of the operator: integers where the newest version lacks it."""
+    declared = defs.get_schema(op_type, "").attributes.get(attribute) if defs.has(op_type, "") else None
+    return int(
+        AttributeProto.INTS
+        if declared is None
+        else AttributeProto.AttributeType.Value(str(declared.type).rpartition(".")[2])
+    )

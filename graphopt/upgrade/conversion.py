@@ -61,7 +61,7 @@ def plain_proto(node: Node) -> NodeProto:
     inputs = [f"i{k}" if t is not None else "" for k, t in enumerate(node.inputs)]
     outputs = [f"o{k}" if t is not None else "" for k, t in enumerate(node.outputs)]
     proto = NodeProto(op_type=node.op_type, input=inputs, output=outputs)
-    proto.attribute.extend(attribute_proto(name, value) for name, value in node.attrs.items())
+    proto.attribute.extend(attribute_proto(name, value, node.op_type) for name, value in node.attrs.items())
     return proto
 
 

@@ -108,7 +108,7 @@ def function_of(block: Block) -> tuple[FunctionProto, list[Tensor | None]]:
 
     for node in block.nodes:
         proto = helper.make_node(node.op_type, [name(t) for t in node.inputs], [name(node.result)])
-        proto.attribute.extend(attribute_proto(k, v) for k, v in sorted(node.attrs.items()))
+        proto.attribute.extend(attribute_proto(k, v, node.op_type) for k, v in sorted(node.attrs.items()))
         body.append(proto)
     opset = helper.make_opsetid("", block.last.owner.opset)
     arguments = [names[t] for t in inputs if t is not None]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from onnx import ModelProto, TensorProto, helper, numpy_helper, parser
+from onnx import AttributeProto, ModelProto, TensorProto, helper, numpy_helper, parser
 
 from graphopt.errors import ModelError
 from graphopt.graph import ProtoConstant, export_model, import_model
+from graphopt.graph.exporter import attribute_proto
 from tests.support.models import model
 
 
@@ -162,3 +163,18 @@ def test_a_shadowed_name_is_kept_where_it_does_no_harm() -> None:
         "else_branch = e () => (float[1] a) { a = Abs(b) }> }"
     )
     assert round_trip(proto) == proto
+
+
+@pytest.mark.parametrize(
+    ("op_type", "name", "kind"),
+    [
+        ("Transpose", "perm", AttributeProto.INTS),
+        ("Scan", "scan_output_axes", AttributeProto.INTS),
+        ("Constant", "value_floats", AttributeProto.FLOATS),
+        ("StringNormalizer", "stopwords", AttributeProto.STRINGS),
+        ("Squeeze", "axes", AttributeProto.INTS),  # no attribute any more
+        ("Unheard", "of", AttributeProto.INTS),
+    ],
+)
+def test_an_empty_list_has_the_type_that_the_operator_says(op_type: str, name: str, kind: int) -> None:
+    assert attribute_proto(name, (), op_type).type == kind

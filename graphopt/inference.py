@@ -105,11 +105,13 @@ def infer_types(model: Model, proto: ModelProto | None = None, proven: Mapping[T
 
     Functions' bodies stay unknown: their types differ from call to call. `proto` is the model's skeleton where the
     caller has one; it is changed. `proven` are shapes of tensors of the main graph that an analysis is sure of and
-    onnx cannot tell; they are taken as given.
+    onnx cannot tell; they are taken as given, in later calls too: a rewrite changes no value of a tensor that stays.
     """
     proto = proto if proto is not None else skeleton(model)
     forget_claims(proto.graph, model.graph.opset)
-    _claim(proto.graph, proven or {})
+    model.proven.update(proven or {})
+    model.proven = {t: shape for t, shape in model.proven.items() if t.graph is model.graph and t.constant is None}
+    _claim(proto.graph, model.proven)
     propagates = _propagates(model) and is_bounded(model)
     while True:
         try:

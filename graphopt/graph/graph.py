@@ -12,7 +12,7 @@ from onnx import FunctionProto, GraphProto, ModelProto, TensorProto, ValueInfoPr
 from graphopt.errors import ModelError
 from graphopt.external import printable
 from graphopt.graph.constant import Constant
-from graphopt.graph.node import Node, Tensor
+from graphopt.graph.node import Node, Shape, Tensor
 
 
 class Graph:
@@ -202,6 +202,7 @@ class Model:
         self.external: list[TensorProto] = []  # what the file keeps in other files
         self.reserved: set[str] = set()
         self.inferences = 0  # how often types were inferred
+        self.proven: dict[Tensor, Shape] = {}  # shapes that an analysis is sure of and inference cannot tell
         self.has_shadows = False  # whether a body defines a name that an outer graph has, too
         self._counters: dict[str, int] = {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -168,6 +169,8 @@ def _finish(d: Draw, b: Builder, outputs: list[Tensor]) -> onnx.ModelProto:
     inputs += [helper.make_value_info(t.name, type_of(t.dtype, t.shape)) for t in b.overridable]
     if shared.ir_version < 4:  # every initializer has to be an input
         inputs += [helper.make_tensor_value_info(i.name, i.data_type, i.dims) for i in b.initializers]
+    if dynamic:
+        _loosen(b.nodes)
     ends = [_output_info(t, bool(dynamic)) for t in outputs]
     graph = helper.make_graph(b.nodes, "fuzz", inputs, ends, b.initializers)
     imports = [helper.make_opsetid("", shared.opset)]
@@ -186,6 +189,15 @@ def _finish(d: Draw, b: Builder, outputs: list[Tensor]) -> onnx.ModelProto:
 def _output_info(tensor: Tensor, loose: bool) -> onnx.ValueInfoProto:
     shape = [None] * tensor.rank if loose else tensor.shape
     return helper.make_tensor_value_info(tensor.name, tensor.dtype, shape)
+
+
+def _loosen(nodes: Iterable[onnx.NodeProto]) -> None:
+    """Outputs of bodies no longer say how large they are: with other inputs they are not."""
+    for graph in (attribute.g for node in nodes for attribute in node.attribute if attribute.HasField("g")):
+        for output in graph.output:
+            for dim in output.type.tensor_type.shape.dim:
+                dim.Clear()
+        _loosen(graph.node)
 
 
 def _dynamic(d: Draw, b: Builder) -> dict[str, list[int | str | None]]:

@@ -1,7 +1,8 @@
 """Shapes that follow from partly known shape arithmetic and that onnx's inference cannot tell.
 
-Reshape, Expand, ConstantOfShape, Range and Resize take the shape of their result from a computed tensor. Where its
-elements are known as numbers or symbols, so is the result's shape: inference is told, and goes on from there.
+Reshape, Expand, ConstantOfShape, Range, Resize and Slice take the shape of their result from a computed tensor. Where
+its elements are known as numbers or symbols, so is the result's shape: inference is told, and goes on from there. A
+table of 512 rows cut at T has min(T, 512) of them; what is added to it row by row has T.
 """
 
 from __future__ import annotations
@@ -12,8 +13,12 @@ from graphopt.facts import Facts
 from graphopt.graph import Graph, Node, Shape, Tensor
 from graphopt.inference import is_unclear
 from graphopt.loop_claims import MADE_UP
+from graphopt_passes.constants.arithmetic import minimum
 from graphopt_passes.constants.symbols import Element, Symbol, least_of
 from graphopt_passes.constants.values import KnownValues, known_values
+
+_TO_THE_END = (1 << 63) - 1
+_BROADCASTING = ("Add", "And", "Div", "Max", "Min", "Mul", "Or", "Pow", "Sub", "Where")
 
 
 def proven_shapes(graph: Graph, facts: Facts) -> dict[Tensor, Shape]:
@@ -91,7 +96,62 @@ def _broadcast(a: Element, b: Element) -> Element | None:
         return a
     if a == 1:
         return b
-    return next((e for e in (a, b) if not isinstance(e, Symbol)), None)
+    number = next((e for e in (a, b) if not isinstance(e, Symbol)), None)
+    if number is not None:
+        return number
+    return a if _is_cut_of(b, a) else b if _is_cut_of(a, b) else None
+
+
+def _is_cut_of(cut: Element, whole: Element) -> bool:
+    """Whether `cut` is the least of `whole` and a number above 1.
+
+    Then they give `whole` together: where the number were less, neither of the two would be 1, and nothing broadcasts.
+    """
+    if not isinstance(cut, Symbol) or cut.op != "Min":
+        return False
+    others = [e for e in cut.operands if e is not whole]
+    return len(others) == 1 and isinstance(others[0], int) and others[0] > 1
+
+
+def _together(node: Node, values: KnownValues) -> list[Element | None] | None:
+    """What the operands give by broadcasting."""
+    shapes = [_dims(t, values) for t in node.inputs]
+    rank = max((len(shape) for shape in shapes if shape is not None), default=0)
+    found: list[Element | None] = [1] * rank
+    for shape in shapes:
+        if shape is None:
+            return None
+        padded = [*([1] * (rank - len(shape))), *shape]
+        found = [_broadcast(a, b) if a is not None else None for a, b in zip(found, padded, strict=True)]
+    return found
+
+
+def _dims(tensor: Tensor | None, values: KnownValues) -> list[Element] | None:
+    if tensor is None or tensor.shape is None:
+        return None
+    return [values.symbols.dimension(tensor, axis) for axis in range(len(tensor.shape))]
+
+
+def _cut(node: Node, values: KnownValues) -> list[Element | None] | None:
+    """A Slice of the first few: as many as are asked for, or as there are."""
+    dims = _dims(node.input(0), values)
+    starts, ends, axes, steps = (_elements(node.input(i), values) for i in (1, 2, 3, 4))
+    if dims is None or starts is None or ends is None or node.input(0) is None:
+        return None
+    axes = axes if node.input(3) is not None else [*range(len(starts))]
+    steps = steps if node.input(4) is not None else [1] * len(starts)
+    if axes is None or steps is None or not len(starts) == len(ends) == len(axes) == len(steps):
+        return None
+    found: list[Element | None] = [*dims]
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        if isinstance(axis, Symbol) or not -len(dims) <= axis < len(dims):
+            return None
+        low = least_of(end)
+        if start != 0 or step != 1 or low is None or low < 0:
+            found[axis] = None
+        elif end != _TO_THE_END:
+            found[axis] = minimum(end, dims[axis], values.symbols)
+    return found
 
 
 def _filled(node: Node, values: KnownValues) -> list[Element | None] | None:
@@ -120,4 +180,6 @@ _READERS: dict[str, Callable[[Node, KnownValues], list[Element | None] | None]] 
     "ConstantOfShape": _filled,
     "Range": _counted,
     "Resize": _resized,
+    "Slice": _cut,
+    **dict.fromkeys(_BROADCASTING, _together),
 }

@@ -16,14 +16,17 @@ _NAMED = "computed__"
 class Symbol:
     """An integer that only the run time knows. `least` is a lower bound, None when there is none.
 
-    `is_dimension` marks the size of one dimension of a tensor, which every integer type can hold.
+    `is_dimension` marks the size of one dimension of a tensor, which every integer type can hold. `op` and `operands`
+    say of what the integer is the result; they are empty where it is none.
     """
 
-    __slots__ = ("is_dimension", "least", "names")
+    __slots__ = ("is_dimension", "least", "names", "op", "operands")
 
     def __init__(self, least: int | None = None, is_dimension: bool = False) -> None:
         self.least = least
         self.is_dimension = is_dimension
+        self.op = ""
+        self.operands: tuple[Element, ...] = ()
         self.names: dict[Graph, str] = {}
 
 
@@ -36,6 +39,18 @@ class Symbols:
 
     def __init__(self) -> None:
         self._interned: dict[Hashable, Symbol] = {}
+        self._counts: set[frozenset[Element]] = set()
+
+    def note_count(self, tensor: Tensor) -> None:
+        """Takes into account that two free dimensions times known ones above 0 are how many elements `tensor` has."""
+        dims = [self.dimension(tensor, axis) for axis in range(len(tensor.shape or ()))]
+        free = [dim for dim in dims if isinstance(dim, Symbol)]
+        if len(free) == 2 and 0 not in dims:
+            self._counts.add(frozenset(free))
+
+    def is_count(self, a: Element, b: Element) -> bool:
+        """Whether a tensor has a · b elements or more, so that the product is an integer of 64 bits."""
+        return frozenset((a, b)) in self._counts
 
     def dimension(self, tensor: Tensor, axis: int) -> Element:
         """The size of dimension `axis` of a tensor of known rank.
@@ -69,7 +84,9 @@ class Symbols:
 
     def expression(self, op: str, operands: tuple[Element, ...], least: int | None = None) -> Symbol:
         """`op` applied to `operands`; equal expressions are one symbol."""
-        return self._intern((op, *operands), least, False)
+        symbol = self._intern((op, *operands), least, False)
+        symbol.op, symbol.operands = op, operands
+        return symbol
 
     def _intern(self, key: Hashable, least: int | None, is_dimension: bool) -> Symbol:
         symbol = self._interned.get(key)

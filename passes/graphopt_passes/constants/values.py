@@ -54,6 +54,8 @@ class KnownValues:
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
         self.symbols = Symbols()
+        for tensor in facts.model.graph.inputs:
+            self.symbols.note_count(tensor)
         self._memo: dict[Tensor, Value | None] = {}
 
     def of(self, tensor: Tensor | None) -> Value | None:

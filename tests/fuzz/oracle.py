@@ -211,10 +211,8 @@ def _one(
     data = made.SerializeToString(deterministic=True)
     if (broken := _broken(model, made, setting)) is not None:
         return Failure("invalid", setting, broken, f"invalid {_blame(applied)} {_plain(broken.split(':')[0])}")
+    exact = is_exact(applied, setting)
     if not reference.refused:
-        exact = setting.opset is None and all(
-            _rules()[name].exactness.value == "exact" for name in applied if name in _rules()
-        )
         if data not in known:
             known[data] = reference.check(made, exact, finite=needs_finite(applied))
             outcome.compared += 1
@@ -227,7 +225,30 @@ def _one(
     if not repeated:
         return None
     failure = _repeated(model, made, data, setting)
-    return _proved(model, setting, reference, needs_finite(applied), outcome) if failure is None and proved else failure
+    if failure is None and proved:
+        return _proved(model, setting, reference, inputs_of_proof(reference, applied, exact), outcome)
+    return failure
+
+
+def is_exact(applied: Iterable[str], setting: Setting) -> bool:
+    """Whether nothing was done that may change a bit of a finite number."""
+    rules = [_rules()[name] for name in applied if name in _rules()]
+    return setting.opset is None and all(rule.exactness.value == "exact" for rule in rules)
+
+
+def inputs_of_proof(reference: Reference, applied: Iterable[str], exact: bool) -> list[Feeds] | None:
+    """The inputs on which the oracle compared all that the proof would compare; None when there are none.
+
+    Where a rule `needs_finite`, these are finite ones; where sums are computed in another order, an overflow on the way
+    may make another infinity of a result that is none: there the results are finite, too.
+    """
+    finite = needs_finite(applied)
+    chosen = [
+        given
+        for given, expected in reference.results
+        if (not finite or all(map(is_finite, given.values()))) and (exact or all(map(is_finite, expected)))
+    ]
+    return chosen or None
 
 
 def needs_finite(applied: Iterable[str]) -> bool:
@@ -236,13 +257,11 @@ def needs_finite(applied: Iterable[str]) -> bool:
 
 
 def _proved(
-    model: ModelProto, setting: Setting, reference: Reference, finite: bool, outcome: Outcome
+    model: ModelProto, setting: Setting, reference: Reference, inputs: list[Feeds] | None, outcome: Outcome
 ) -> Failure | None:
     """With the proof on nothing is taken back: the fuzzer found nothing wrong with this model and setting."""
     from graphopt import ExecutionError, Proving
 
-    drawn = [given for given, _ in reference.results if not finite or all(map(is_finite, given.values()))]
-    inputs = drawn or None
     try:
         report = optimize(model, setting, verify=True, proving=Proving(inputs=inputs)).report
     except ExecutionError as error:

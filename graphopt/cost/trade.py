@@ -11,6 +11,7 @@ from graphopt.cost.setting import Setting
 from graphopt.cost.view import MOST_READERS, Before, Now
 from graphopt.graph import Model, Node
 from graphopt.pipeline import Options
+from graphopt.targets import Target
 
 # A predicted gain smaller than this is within the model's error.
 LEAST_GAIN = 0.98
@@ -95,10 +96,18 @@ class TradeJudge:
         )
         if rule in self.options.force:
             return Decision(rule, at, was, would_be, True, f"forced; {figures}")
-        if would_be <= was * LEAST_GAIN:
+        if would_be <= was * LEAST_GAIN and not self._only_moves_more(before, after):
             return Decision(rule, at, was, would_be, True, figures)
         loss = "would gain too little" if would_be < was else "would lose"
         return Decision(rule, at, was, would_be, False, f"{loss}: {figures}")
+
+    def _only_moves_more(self, before: Cost, after: Cost) -> bool:
+        """Whether TensorRT would launch as many kernels as before, for more bytes: then what is left of the gain is the
+        shape of a product, which its builder chooses kernels for anyway.
+        """
+        moved, would_move = before.read + before.written, after.read + after.written
+        is_tensorrt = self.setting.target is Target.TENSORRT
+        return is_tensorrt and after.kernels >= before.kernels and would_move > moved
 
     def _weighed(self, cost: Cost) -> float:
         """Seconds by which the whole graph's time grows with `cost`, to first order."""

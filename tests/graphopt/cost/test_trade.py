@@ -18,6 +18,7 @@ from graphopt.rewrite import Rewriter
 from graphopt.rule import NoMatch, Rule
 from graphopt.targets import Target
 from graphopt_passes.siblings.convs import MergeAdjacentConvs, MergeSiblingConvs
+from graphopt_passes.siblings.products import MergeSiblingMatmuls
 from tests.support.models import model
 
 WEIGHTS = {"v": np.ones((64, 32, 1, 1), np.float32), "w": np.ones((48, 32, 1, 1), np.float32)}
@@ -36,12 +37,19 @@ UNKNOWN = model(
 )
 
 
+GATE = model(
+    """g (float[N,16,256] x) => (float[N,16,704] y) {
+    a = MatMul(x, u)  b = MatMul(x, v)  s = Sigmoid(a)  g = Mul(a, s)  y = Mul(g, b) }""",
+    {"u": np.ones((256, 704), np.float32), "v": np.ones((256, 704), np.float32)},
+)
+
+
 def judged(proto: onnx.ModelProto, options: Options) -> tuple[onnx.ModelProto, TradeJudge, Log]:
     graph = import_model(proto)
     infer_types(graph)
     judge = TradeJudge(options)
     edit = Rewriter(graph, judges=[judge])
-    run_rules([MergeAdjacentConvs(), MergeSiblingConvs()], Facts(graph, options.target), edit)
+    run_rules([MergeAdjacentConvs(), MergeSiblingConvs(), MergeSiblingMatmuls()], Facts(graph, options.target), edit)
     return export_model(graph), judge, edit.log
 
 
@@ -88,6 +96,15 @@ def test_the_same_merge_is_right_for_one_target_and_wrong_for_another() -> None:
     )
     assert judged(relus, nhwc)[1].decisions[0].taken
     assert not judged(relus, Options(target=Target.ONNXRUNTIME, batch=32))[1].decisions[0].taken
+
+
+def test_as_many_kernels_for_more_bytes_are_no_gain_on_tensorrt() -> None:
+    """The gate and the other half of a gated unit: their merge saves a product and costs a copy."""
+    (decision,) = judged(GATE, Options())[1].decisions
+    assert not decision.taken
+    assert decision.ratio < 1
+    assert decision.reason.startswith("would gain too little: 0.")
+    assert "2 kernels become 2" in decision.reason
 
 
 def test_batch_decides_too() -> None:

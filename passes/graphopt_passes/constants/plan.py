@@ -18,6 +18,7 @@ from graphopt.graph import Constant, Graph, Node, Shape, Tensor, bits_of, numpy_
 from graphopt.node_types import infer_node
 from graphopt_passes.constants.evaluator import READABLE
 from graphopt_passes.constants.lazily import lazily
+from graphopt_passes.constants.resizes import is_settled
 
 # Constants above this are read only by what is sure to shrink them, or when the model is saved.
 BIG_BYTES = 1 << 20
@@ -30,9 +31,9 @@ SMALL_PART = 64
 
 _FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
 _RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
-# Dropout is another family's. ONNX Runtime computes what is folded, and its Attention and Resize have forms that differ
-# from ONNX's definition: what the runtime does at run time is its own affair, in the model it would be ours.
-_LEFT_ALONE = {"Attention", "Constant", "Dropout", "Resize"}
+# Dropout is another family's. ONNX Runtime computes what is folded, and its Attention has forms that differ from ONNX's
+# definition: what the runtime does at run time is its own affair, in the model it would be ours.
+_LEFT_ALONE = {"Attention", "Constant", "Dropout"}
 # Operators whose outputs have, all together, no more elements than their inputs; times the rank for NonZero.
 _BOUNDED = frozenset({"Compress", "NonZero", "Unique", "SequenceConstruct", "SplitToSequence", "SequenceAt"})
 
@@ -152,6 +153,8 @@ def _is_deterministic(node: Node, facts: Facts) -> bool:
     if node.op == "BatchNormalization" and not facts.is_inference(node):
         return False
     if node.op in ("Div", "Mod") and not _divides_safely(node):
+        return False
+    if node.op == "Resize" and not is_settled(node, facts):
         return False
     return defs.has(node.op)
 

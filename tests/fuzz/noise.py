@@ -38,7 +38,7 @@ _EXACT = {
     *["Concat", "Split", "Expand", "Tile", "MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin", "Shape", "Size"],
     *["Constant", "ConstantOfShape", "Range", "TopK", "DepthToSpace", "SpaceToDepth", "If", "Loop", "Scan", "CastLike"],
     *["ScatterND", "ScatterElements", "Trilu", "OneHot", "Hardmax", "EyeLike", "SplitToSequence", "SequenceAt"],
-    *["Dropout", "RandomNormalLike", "RandomUniformLike", "QuantizeLinear", "DequantizeLinear"],
+    *["Dropout", "RandomNormalLike", "RandomUniformLike", "QuantizeLinear"],
 }
 
 

@@ -110,7 +110,7 @@ def infer_types(model: Model, proto: ModelProto | None = None, proven: Mapping[T
     proto = proto if proto is not None else skeleton(model)
     forget_claims(proto.graph, model.graph.opset)
     model.proven.update(proven or {})
-    model.proven = {t: shape for t, shape in model.proven.items() if t.graph is model.graph and t.constant is None}
+    model.proven = {t: shape for t, shape in model.proven.items() if _is_made(t)}
     _claim(proto.graph, model.proven)
     propagates = _propagates(model) and is_bounded(model)
     while True:
@@ -175,6 +175,11 @@ def _count(node: Node) -> float:
         return 0
     start, limit, delta = (float(v[0]) for v in values)
     return (limit - start) / delta if delta else 0
+
+
+def _is_made(tensor: Tensor) -> bool:
+    """Whether a node of the graph still makes it: after that, another tensor may have its name."""
+    return tensor.constant is None and tensor.producer is not None and not tensor.producer.is_erased
 
 
 def _claim(graph: GraphProto, proven: Mapping[Tensor, Shape]) -> None:

@@ -57,8 +57,8 @@ class Loop(_Body):
 
     def _run(
         self,
-        count: Array | None,
-        condition: Array | None,
+        count: Array | None = None,
+        condition: Array | None = None,
         *carried: Any,
         context: dict[str, Any] | None = None,
         body: Any = None,
@@ -68,7 +68,7 @@ class Loop(_Body):
         values, number = list(carried), 0
         collected: list[list[Array]] = [[] for _ in self.body.output_names[1 + len(values) :]]
         goes_on = True if condition is None else bool(condition)
-        while goes_on and (count is None or number < int(count)):
+        while goes_on and (count is None or number < count.item()):
             given = [np.array(number, np.int64), np.array(goes_on), *values]
             again, *found = self._iteration(context, given, bindings)
             goes_on, values = bool(again), found[: len(values)]

@@ -109,9 +109,9 @@ def infer_types(model: Model, proto: ModelProto | None = None, proven: Mapping[T
     """
     proto = proto if proto is not None else skeleton(model)
     forget_claims(proto.graph, model.graph.opset)
-    model.proven.update(proven or {})
     model.proven = {t: shape for t, shape in model.proven.items() if _is_made(t)}
-    _claim(proto.graph, model.proven)
+    _claim(proto.graph, {**model.proven, **(proven or {})})
+    model.proven.update({t: _lasting(shape) for t, shape in (proven or {}).items()})
     propagates = _propagates(model) and is_bounded(model)
     while True:
         try:
@@ -180,6 +180,11 @@ def _count(node: Node) -> float:
 def _is_made(tensor: Tensor) -> bool:
     """Whether a node of the graph still makes it: after that, another tensor may have its name."""
     return tensor.constant is None and tensor.producer is not None and not tensor.producer.is_erased
+
+
+def _lasting(shape: Shape) -> Shape:
+    """The shape without names that inference made up: it may find better ones."""
+    return tuple([None if _is_made_up(dim) else dim for dim in shape])
 
 
 def _claim(graph: GraphProto, proven: Mapping[Tensor, Shape]) -> None:

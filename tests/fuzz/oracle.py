@@ -225,8 +225,9 @@ def _one(
     if not repeated:
         return None
     failure = _repeated(model, made, data, setting)
-    if failure is None and proved:
-        return _proved(model, setting, reference, inputs_of_proof(reference, applied, exact), outcome)
+    inputs = inputs_of_proof(reference, applied, exact)
+    if failure is None and proved and (inputs or not reference.results):
+        return _proved(model, setting, reference, inputs, outcome)
     return failure
 
 
@@ -236,19 +237,18 @@ def is_exact(applied: Iterable[str], setting: Setting) -> bool:
     return setting.opset is None and all(rule.exactness.value == "exact" for rule in rules)
 
 
-def inputs_of_proof(reference: Reference, applied: Iterable[str], exact: bool) -> list[Feeds] | None:
-    """The inputs on which the oracle compared all that the proof would compare; None when there are none.
+def inputs_of_proof(reference: Reference, applied: Iterable[str], exact: bool) -> list[Feeds]:
+    """The inputs on which the oracle compared all that the proof would compare.
 
     Where a rule `needs_finite`, these are finite ones; where sums are computed in another order, an overflow on the way
     may make another infinity of a result that is none: there the results are finite, too.
     """
     finite = needs_finite(applied)
-    chosen = [
+    return [
         given
         for given, expected in reference.results
         if (not finite or all(map(is_finite, given.values()))) and (exact or all(map(is_finite, expected)))
     ]
-    return chosen or None
 
 
 def needs_finite(applied: Iterable[str]) -> bool:
@@ -257,13 +257,13 @@ def needs_finite(applied: Iterable[str]) -> bool:
 
 
 def _proved(
-    model: ModelProto, setting: Setting, reference: Reference, inputs: list[Feeds] | None, outcome: Outcome
+    model: ModelProto, setting: Setting, reference: Reference, inputs: list[Feeds], outcome: Outcome
 ) -> Failure | None:
     """With the proof on nothing is taken back: the fuzzer found nothing wrong with this model and setting."""
     from graphopt import ExecutionError, Proving
 
     try:
-        report = optimize(model, setting, verify=True, proving=Proving(inputs=inputs)).report
+        report = optimize(model, setting, verify=True, proving=Proving(inputs=inputs or None)).report
     except ExecutionError as error:
         if reference.refused:
             return None

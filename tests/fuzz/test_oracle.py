@@ -144,6 +144,17 @@ def test_what_the_proof_takes_back_for_accuracy_alone_is_counted_apart(
     assert outcome.less_accurate == ({} if kinds else {"planted": 1})
 
 
+def test_the_proof_runs_on_what_the_oracle_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    rule = SimpleNamespace(needs_finite=True, exactness=SimpleNamespace(value="reassociates"))
+    monkeypatch.setattr(oracle, "_rules", lambda: {"planted": rule})
+    usual, wide = {"x": np.ones(2, np.float32)}, {"x": np.array([1, np.inf], np.float32)}
+    results = [(usual, [np.ones(2, np.float32)]), (usual, [np.array([np.nan])]), (wide, [np.ones(2, np.float32)])]
+    reference = SimpleNamespace(results=results)
+    assert len(oracle.inputs_of_proof(reference, ["planted"], exact=False)) == 1  # type: ignore[arg-type]
+    assert len(oracle.inputs_of_proof(reference, ["planted"], exact=True)) == 2  # type: ignore[arg-type]
+    assert len(oracle.inputs_of_proof(reference, [], exact=True)) == 3  # type: ignore[arg-type]
+
+
 def test_no_bug_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     _plant(monkeypatch, None)
     for number in range(100):

@@ -7,6 +7,7 @@ table of 512 rows cut at T has min(T, 512) of them; what is added to it row by r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from graphopt.facts import Facts
@@ -62,20 +63,34 @@ def _elements(tensor: Tensor | None, values: KnownValues) -> list[Element] | Non
 
 
 def _reshaped(node: Node, values: KnownValues) -> list[Element | None] | None:
-    """The target; a -1 is not known here, and a 0 copies."""
+    """The target; a 0 copies, and a -1 is what the other dimensions leave."""
     data, target = node.input(0), _elements(node.input(1), values)
     if target is None or data is None:
         return None
-    if node.int_attr("allowzero", 0):
-        return [e if e != -1 else None for e in target]
-    found: list[Element | None] = []
-    for place, element in enumerate(target):
-        if element == 0:
+    found: list[Element | None] = [e if e != -1 else None for e in target]
+    if not node.int_attr("allowzero", 0):
+        for place in (place for place, element in enumerate(target) if element == 0):
             known = data.shape is not None and place < len(data.shape)
-            found.append(values.symbols.dimension(data, place) if known else None)
-        else:
-            found.append(element if element != -1 else None)
+            found[place] = values.symbols.dimension(data, place) if known else None
+    known_ones = [e for e in found if e is not None]
+    dims = _dims(data, values)
+    if -1 in target and dims is not None and len(known_ones) == len(found) - 1:
+        found[target.index(-1)] = _left(dims, known_ones)
     return found
+
+
+def _left(dims: list[Element], others: list[Element]) -> Element | None:
+    """The product of `dims` divided by that of `others`, where nothing is left of it but one symbol.
+
+    A run in which one of the others is 0 fails: of nothing, any number is left.
+    """
+    free = [dim for dim in dims if isinstance(dim, Symbol)]
+    for symbol in (e for e in others if isinstance(e, Symbol)):
+        if symbol not in free:
+            return None
+        free.remove(symbol)
+    numbers, divisors = ([e for e in es if not isinstance(e, Symbol)] for es in (dims, others))
+    return free[0] if len(free) == 1 and math.prod(numbers) == math.prod(divisors) != 0 else None
 
 
 def _expanded(node: Node, values: KnownValues) -> list[Element | None] | None:

@@ -103,6 +103,24 @@ def test_a_product_that_may_overflow_is_not_divided(inputs: str) -> None:
     assert shape[0] != "T"
 
 
+@pytest.mark.parametrize(
+    ("target", "dims", "expected"),
+    [
+        ([1, -1, 1], "1,T,1,1", (1, "T", 1)),
+        ([0, 1, -1], "N,T,1", ("N", 1, "T")),
+        ([2, -1], "2,T,3", None),  # three times T
+        ([-1, 1], "N,T", None),  # N times T
+        ([-1, 0], "T,0", None),  # of nothing, any number is left
+    ],
+)
+def test_what_the_other_dimensions_leave(target: list[int], dims: str, expected: Shape | None) -> None:
+    letters = ",".join("ABC"[: len(target)])
+    proto = model(f"g (float[{dims}] x) => (float[{letters}] y) {{ y = Reshape(x, n) }}", {"n": np.array(target)})
+    shape = shape_of(refined(proto), "y")
+    assert shape is not None
+    assert shape == expected or (expected is None and "T" not in shape)
+
+
 def test_a_slice_to_the_end_keeps_the_dimension() -> None:
     proto = model(
         "g (float[N,T] x) => (float[A,B] y) { c = Slice(x, zero, end, one) y = Neg(c) }",

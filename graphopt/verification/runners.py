@@ -39,9 +39,9 @@ class EngineRunner(BaseRunner):  # type: ignore[misc]
 
 
 def runner(engine: Engine, name: str) -> Any:
-    """Polygraphy's runner for the engine: its own for ONNX Runtime, but with loops, whose runs are watched, and where
-    inputs or outputs are no numeric tensors."""
-    if isinstance(engine, OnnxRuntime) and engine.is_numeric and not engine.has_loops:
+    """Polygraphy's runner for the engine: its own for ONNX Runtime, but with loops, whose runs are watched, where a run
+    changes the session, and where inputs or outputs are no numeric tensors."""
+    if isinstance(engine, OnnxRuntime) and engine.is_simple:
         return OnnxrtRunner(engine.session, name=name)
     return EngineRunner(engine, name)
 

@@ -9,6 +9,7 @@ import ctypes
 import re
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -75,6 +76,7 @@ class OnnxRuntime:
         self._seconds = seconds
         self.has_loops = watch.has_loops(model.proto)
         self._spilled: tempfile.TemporaryDirectory[str] | None = None
+        self._open_anew = partial(self._open, model, libraries, threads) if keeps_state(model.proto) else None
         self.session = self._open(model, libraries, threads)
         self._elements = {value.name: value.type.tensor_type.elem_type for value in model.proto.graph.input}
         self._outputs = [output.name for output in self.session.get_outputs()]
@@ -82,7 +84,8 @@ class OnnxRuntime:
         arguments += self.session.get_overridable_initializers()
         # what numpy knows, and of that what Polygraphy knows too
         self.is_plain = all(_PLAIN.fullmatch(argument.type) for argument in arguments)
-        self.is_numeric = all(_NUMBERS.fullmatch(argument.type) for argument in arguments)
+        is_numeric = all(_NUMBERS.fullmatch(argument.type) for argument in arguments)
+        self.is_simple = is_numeric and not self.has_loops and self._open_anew is None
 
     def _open(self, model: Located, libraries: Sequence[str], threads: int) -> Any:
         import onnxruntime
@@ -110,6 +113,8 @@ class OnnxRuntime:
 
     def run(self, feeds: Feeds) -> dict[str, Value]:
         """Runs the model once and returns its outputs by name, in order. Raises `Failed`."""
+        if self._open_anew is not None:
+            self.session = self._open_anew()
         if not self.has_loops:
             return self._run(feeds, None)
         with watch.watched(self._seconds or watch.MOST_SECONDS) as (options, reasons):
@@ -167,7 +172,21 @@ def _mended(message: bytes | str, complaint: str) -> bytes | None:
         for node in source.nodes(model):
             node.ClearField("name")
         return model.SerializeToString()
+    lacking = re.search(r"Could not find an implementation for (\w+)\(", complaint)
+    if lacking is not None and _is_composed(lacking.group(1)):
+        model = onnx.load_model_from_string(message)
+        return source.with_definition(model, lacking.group(1)).SerializeToString()
     return None
+
+
+def _is_composed(op_type: str) -> bool:
+    """Whether the standard defines the operator by others."""
+    return bool(onnx.defs.has(op_type) and onnx.defs.get_schema(op_type).has_function)  # type: ignore[attr-defined]
+
+
+def keeps_state(proto: onnx.ModelProto) -> bool:
+    """Whether a run changes ONNX Runtime's session: it writes a norm's running mean into the mean that it was given."""
+    return any(n.op_type == "BatchNormalization" and sum(map(bool, n.output)) > 1 for n in source.nodes(proto))
 
 
 def _session(message: bytes | str, options: Any) -> Any:
@@ -262,11 +281,14 @@ class Reference:
         from graphopt.verification.reference_loops import LOOPS
         from graphopt.verification.reference_ops import PRECISE
         from graphopt.verification.reference_pools import POOLS
+        from graphopt.verification.reference_quantized import QUANTIZED, SINCE
 
         try:
             # functions are written out: its own do not see operators put right, nor types
             proto = source.written_out(source.loaded(model))
-            self._evaluator = ReferenceEvaluator(proto, new_ops=[*PRECISE, *POOLS, *ALONG_AXES, *LOOPS])
+            older = QUANTIZED if source.opset(proto) < SINCE else []
+            own = [*PRECISE, *POOLS, *ALONG_AXES, *LOOPS, *older]
+            self._evaluator = ReferenceEvaluator(proto, new_ops=own)
         except Exception as error:  # it raises whatever the operator's class does
             raise Rejected(first_line(error), unimplemented=True) from error
         self._outputs = [output.name for output in model.proto.graph.output]

@@ -211,4 +211,36 @@ def loaded(model: Located) -> onnx.ModelProto:
 
 def written_out(proto: onnx.ModelProto) -> onnx.ModelProto:
     """The model with its functions' bodies in the place of their calls; itself where it has none."""
-    return onnx.inliner.inline_local_functions(proto) if proto.functions else proto
+    if not proto.functions:
+        return proto
+    return onnx.inliner.inline_local_functions(_with_defaults(proto))
+
+
+def with_definition(proto: onnx.ModelProto, op_type: str) -> onnx.ModelProto:
+    """The model with the standard's definition by other operators in the place of each node of that operator.
+
+    Itself where onnx cannot: the definition may depend on types that are not known.
+    """
+    try:
+        return onnx.inliner.inline_selected_functions(proto, [("", op_type)], inline_schema_functions=True)
+    except Exception:  # onnx raises what its C++ threw
+        return proto
+
+
+def opset(proto: onnx.ModelProto) -> int:
+    """The version of the standard's operator set; 1 where the model imports none."""
+    return next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), 1)
+
+
+def _with_defaults(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model whose calls give all attributes that have defaults: onnx's inliner forgets these."""
+    defaults = {(f.domain, f.name, f.overload): f.attribute_proto for f in proto.functions if f.attribute_proto}
+    if not defaults:
+        return proto
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    for node in nodes(copy):
+        given = {attribute.name for attribute in node.attribute}
+        wanted = defaults.get((node.domain, node.op_type, node.overload), ())
+        node.attribute.extend(attribute for attribute in wanted if attribute.name not in given)
+    return copy

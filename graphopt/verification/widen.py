@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx.inliner
 import onnx.numpy_helper
 from onnx import TensorProto, helper
 

@@ -12,7 +12,7 @@ from graphopt.verification import Tolerance, verify
 from graphopt.verification.sessions import Failed, OnnxRuntime, Reference, Rejected, bits, with_ir_version
 from graphopt.verification.source import Located
 from graphopt.verification.values import Value
-from tests.graphopt.verification.models import model
+from tests.graphopt.verification.models import model, with_weights
 
 
 def run(proto: onnx.ModelProto, feeds: Mapping[str, Value]) -> dict[str, Value]:
@@ -147,3 +147,30 @@ def test_a_library_that_cannot_be_loaded_is_named() -> None:
     proto = model("(float[2] x) => (float[2] y) { y = Neg(x) }")
     with pytest.raises(ExecutionError, match=r"library /nowhere/ops\.so cannot be loaded"):
         verify(proto, proto, custom_op_libraries=["/nowhere/ops.so"])
+
+
+def test_an_operator_without_a_kernel_is_run_by_its_definition() -> None:
+    double = model("(double[3] x) => (double[3] y) { y = Softplus(x) }", opset=18)
+    found = run(double, {"x": np.array([-1.0, 0.0, 2.0])})["y"]
+    np.testing.assert_allclose(found, np.log1p(np.exp([-1.0, 0.0, 2.0])), rtol=1e-15)
+
+
+def test_defaults_of_a_functions_attributes_count() -> None:
+    function = '<domain: "own", opset_import: ["" : 17]> leak <slope: float = 0.25> (a) => (b) '
+    function += "{ b = LeakyRelu<alpha: float = @slope>(a) }"
+    proto = model("(float[2] x) => (float[2] y) { y = own.leak(x) }", functions=function, domains=', "own" : 1')
+    feeds = {"x": np.array([-2.0, 4.0], np.float32)}
+    for engine in (OnnxRuntime, Reference):
+        np.testing.assert_array_equal(engine(Located(proto)).run(feeds)["y"], np.array([-0.5, 4.0], np.float32))
+
+
+def test_a_norm_that_trains_starts_each_run_from_what_it_was_given() -> None:
+    nodes = "y, m, v = BatchNormalization<training_mode = 1>(x, s, s, s, s)"
+    head = "(float[2,3,4] x) => (float[2,3,4] y, float[3] m, float[3] v)"
+    proto = with_weights(model(f"{head} {{ {nodes} }}"), s=np.ones(3, np.float32))
+    engine = OnnxRuntime(Located(proto))
+    feeds = {"x": np.arange(24, dtype=np.float32).reshape(2, 3, 4)}
+    first, second = engine.run(feeds), engine.run(feeds)
+    for name in ("y", "m", "v"):
+        np.testing.assert_array_equal(first[name], second[name])
+    assert verify(proto, proto, samples=3).passed

@@ -250,3 +250,21 @@ def test_a_tie_that_rounding_decides_is_said_not_to_be_compared() -> None:
     opposite = with_weights(model(text.format("n = Neg(x) z = MatMul(n, w)")), w=np.concatenate([w, w + 1], axis=1))
     straight = with_weights(model(text.format("z = MatMul(x, w)")), w=np.concatenate([w, w + 1], axis=1))
     assert not verify(straight, opposite).passed
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "passes"),
+    [
+        ((0, 0, 0), (0, 2, 3), True),
+        ((0, 2, 0), (0, 2, 3), True),
+        ((0, 2), (0, 3), False),
+        ((0, 3), (3, 0), False),
+        ((0, 0), (0, 0, 0), False),
+        ((0, 2), (1, 2), False),
+    ],
+)
+def test_of_nothing_a_dimension_may_be_unknown(before: tuple[int, ...], after: tuple[int, ...], passes: bool) -> None:
+    """What a loop without an iteration collects: ONNX Runtime takes 0 for a dimension that it cannot infer."""
+    one, other = (np.zeros(shape, np.float32) for shape in (before, after))
+    for criterion in (Tolerance(), Exact()):
+        assert bool(judge(one, other, criterion, Known())) is passes

@@ -25,6 +25,7 @@ OPSETS = (8, 9, 11, 12, 13, 15, 16, 17, 18, 20, 21, 22, 23, 24, 25, 26)
 _MOST_NODES = 40
 _MOST_BYTES = 100_000
 _MOST_ELEMENTS = 100_000
+_DEEPEST = 3
 _GROWING = {"ConstantOfShape", "Expand", "Tile", "Range", "Pad", "Resize", "OneHot", "EyeLike", "Loop"}
 
 
@@ -94,6 +95,12 @@ def _is_huge(proto: ModelProto) -> bool:
     return largest > _MOST_ELEMENTS and any(node.op_type in _GROWING for node in proto.graph.node)
 
 
+def _depth(graph: onnx.GraphProto) -> int:
+    """How many loops lie in each other: their iterations multiply."""
+    bodies = ((node.op_type, a.g) for node in graph.node for a in node.attribute if a.HasField("g"))
+    return max(((op in ("Loop", "Scan")) + _depth(body) for op, body in bodies), default=0)
+
+
 def _counts(split: onnx.NodeProto) -> bool:
     return any(attribute.name == "num_outputs" for attribute in split.attribute)
 
@@ -104,7 +111,7 @@ def write(folder: Path, rule: str, proto: ModelProto) -> None:
     standard = len(proto.opset_import) == 1 and proto.opset_import[0].domain == "" and not proto.functions
     if not standard or len(proto.graph.node) > _MOST_NODES or len(data) > _MOST_BYTES:
         return
-    if _is_huge(proto):
+    if _is_huge(proto) or _depth(proto.graph) > _DEEPEST:
         return
     path = folder / f"{hashlib.sha256(data).hexdigest()[:12]}.onnx"
     path.write_bytes(data)

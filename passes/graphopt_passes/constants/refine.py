@@ -130,6 +130,8 @@ def _is_cut_of(cut: Element, whole: Element) -> bool:
 
 def _together(node: Node, values: KnownValues) -> list[Element | None] | None:
     """What the operands give by broadcasting."""
+    if node.int_attr("broadcast", 0):  # before opset 7 one-sided broadcasting had an attribute
+        return None
     shapes = [_dims(t, values) for t in node.inputs]
     rank = max((len(shape) for shape in shapes if shape is not None), default=0)
     found: list[Element | None] = [1] * rank

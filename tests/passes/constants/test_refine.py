@@ -78,6 +78,18 @@ def test_no_other_rows_are_as_many(why: str, proto: ModelProto) -> None:
     assert shape[1] != "T", why
 
 
+def test_broadcasting_by_an_attribute_is_another() -> None:
+    """Before opset 7 the second operand may lie along the first axis of the first operand."""
+    proto = model(
+        """g (float[12] x, int64[2] s) => (float[A,B] y) {
+            r = Reshape(x, s) y = Add<broadcast = 1, axis = 0>(r, w) }""",
+        {"w": np.ones(2, np.float32)},
+        opset=6,
+    )
+    shape = shape_of(refined(proto), "y")
+    assert shape is None or shape[1] != 2
+
+
 def quotient(inputs: str, second: str) -> ModelProto:
     """0, 1, ... up to N times T divided by N."""
     return model(

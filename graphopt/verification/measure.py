@@ -14,6 +14,7 @@ from graphopt.verification import rounding, source
 from graphopt.verification.sessions import Engine, Failed, OnnxRuntime, Reference, Rejected
 from graphopt.verification.source import Located
 from graphopt.verification.values import Array, Feeds, Leaves, Value, is_float, leaves
+from graphopt.verification.watch import has_loops
 from graphopt.verification.widen import CannotWiden, widen
 
 # Runs with rounding errors, at most: where results jump, and where they are smooth.
@@ -37,6 +38,11 @@ class Measure:
         """What the measure gives on these inputs; nothing runs yet, and the same inputs are run once."""
         found = self._measured.setdefault(id(feeds), Measured(self, feeds))
         return found
+
+    @cached_property
+    def has_loops(self) -> bool:
+        """Whether the original has a loop."""
+        return has_loops(self._original.proto)
 
     @cached_property
     def runs(self) -> int:
@@ -117,6 +123,11 @@ class Measured:
         """The evidence about one output's array."""
         return OutputEvidence(self, leaf)
 
+    @property
+    def has_loops(self) -> bool:
+        """Whether the original has a loop."""
+        return self._measure.has_loops
+
     def exact(self, leaf: str) -> Array | None:
         """That array in a float64 run."""
         if not self._exact:
@@ -144,6 +155,11 @@ class OutputEvidence:
 
     measured: Measured
     leaf: str
+
+    @property
+    def has_loops(self) -> bool:
+        """Whether the original has a loop, which may collect nothing."""
+        return self.measured.has_loops
 
     def exact(self) -> Array | None:
         """The array in a float64 run; None where there is none."""

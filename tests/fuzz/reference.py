@@ -100,7 +100,8 @@ class Reference:
                 given = run(inputs)
             except Exception as error:
                 return f"the result does not run: {first_line(error)}"
-            given = [e if _is_same_nothing(e, g) else g for e, g in zip(expected, given, strict=True)]
+            if noise.has_operator(self.model, "Loop", "Scan"):
+                given = [e if _is_same_nothing(e, g) else g for e, g in zip(expected, given, strict=True)]
             for at in self.random:
                 if expected[at].shape == given[at].shape and expected[at].dtype == given[at].dtype:
                     given[at] = expected[at]

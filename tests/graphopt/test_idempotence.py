@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 from onnx import ModelProto
 
@@ -124,3 +125,18 @@ def test_a_second_run_changes_nothing_in_drawn_models(setting: Setting) -> None:
         again = optimize(first, setting)
         assert again.report.applied == {}
         assert again.model == first
+
+
+@pytest.mark.xfail(strict=True, reason="the index of constants looks outwards only, and the body was visited before")
+def test_a_constant_made_late_is_shared_with_a_body_in_the_first_run() -> None:
+    """Relu and Clip become one Clip with the bound 0, which the loop's body holds too."""
+    proto = model(
+        """g (float[4,5] x, float[2] s) => (float[4,5] y, float[2] z) {
+        a = Relu(x) y = Clip(a, , six)
+        z = Loop(n, , s) <body = b (int64 i, bool g, float[2] p) => (bool h, float[2] q) {
+            m = Constant<value = float {0.0}>() f = ReduceMax<keepdims = 0>(p) h = Greater(f, m) q = Neg(p) }> }""",
+        {"six": np.float32(6), "n": np.int64(3)},
+        opset=12,
+    )
+    setting = Setting("default", "tensorrt")
+    assert not optimize(optimize(proto, setting).model, setting).report.applied

@@ -86,10 +86,8 @@ class Graph:
 
     def forget_order(self) -> None:
         """To be called when a link of this graph changed; what its nodes read decides about outer graphs' order too."""
-        graph: Graph | None = self
-        while graph is not None:
+        for graph in self.scopes():
             graph.order = None
-            graph = graph.parent.graph if graph.parent is not None else None
 
     def _repair(self, order: list[Node]) -> list[Node]:
         """Kahn's algorithm with a heap: of all nodes that are ready, the earliest of `order` comes first."""
@@ -141,12 +139,14 @@ class Graph:
 
     def is_inside(self, other: Graph) -> bool:
         """Whether this graph is `other` or a body in it: whether it sees `other`'s tensors."""
+        return other in self.scopes()
+
+    def scopes(self) -> Iterator[Graph]:
+        """This graph and those around it, from the inside out: the graphs whose tensors its nodes may read."""
         graph: Graph | None = self
         while graph is not None:
-            if graph is other:
-                return True
+            yield graph
             graph = graph.parent.graph if graph.parent is not None else None
-        return False
 
 
 def _position(node: Node) -> int:

@@ -127,8 +127,7 @@ def test_a_second_run_changes_nothing_in_drawn_models(setting: Setting) -> None:
         assert again.model == first
 
 
-@pytest.mark.xfail(strict=True, reason="the index of constants looks outwards only, and the body was visited before")
-def test_a_constant_made_late_is_shared_with_a_body_in_the_first_run() -> None:
+def test_a_constant_made_late_is_shared_with_a_body_that_was_visited_before() -> None:
     """Relu and Clip become one Clip with the bound 0, which the loop's body holds too."""
     proto = model(
         """g (float[4,5] x, float[2] s) => (float[4,5] y, float[2] z) {

@@ -16,42 +16,61 @@ from graphopt.rule import ANY, NoMatch, Rule
 
 
 class ConstantIndex:
-    """The constants seen so far by content.
+    """The constants seen so far by content, one for each graph.
 
     A content is read only when another constant has its dtype and shape, and of large ones the same sample.
     """
 
     def __init__(self) -> None:
-        self._alone: dict[Hashable, Tensor] = {}
+        # the one constant of a kind: its content is read when there is another, then None
+        self._alone: dict[Hashable, Tensor | None] = {}
         self._by_content: dict[Hashable, dict[Graph, Tensor]] = {}
         self._contents: dict[Constant, Hashable] = {}
+        self._updated: set[Tensor] = set()
 
-    def equal_to(self, tensor: Tensor) -> Tensor | None:
-        """A constant of equal content that `tensor`'s graph sees, not `tensor` itself; else notes `tensor`."""
+    def equal_to(self, tensor: Tensor, facts: Facts) -> Tensor | None:
+        """A constant of equal content that `tensor`'s graph sees, not `tensor` itself; else notes `tensor`.
+
+        Neither of the two is what a norm that trains reads.
+        """
         constant = tensor.constant
         assert constant is not None
         kind = (constant.dtype, constant.shape, constant.sample() if isinstance(constant, FileConstant) else b"")
         first = self._alone.setdefault(kind, tensor)
         if first is tensor:
             return None
-        self._note(first)
-        return self._note(tensor)
+        if first is not None:
+            self._alone[kind] = None
+            self._note(first, facts)
+        return self._note(tensor, facts)
 
-    def _note(self, tensor: Tensor) -> Tensor | None:
+    def _note(self, tensor: Tensor, facts: Facts) -> Tensor | None:
         content = self._content(tensor)
         if content is None:
             return None
         known = self._by_content.setdefault(content, {})
-        graph: Graph | None = tensor.graph
-        while graph is not None:
-            other = known.get(graph)
-            if other is tensor:
-                return None
-            if other is not None and _is_there(other) and self._content(other) == content:
-                return other
-            graph = graph.parent.graph if graph.parent is not None else None
-        known[tensor.graph] = tensor
-        return None
+        # Outer graphs are looked at even for what was noted: a rewrite may have made a constant there since.
+        around = (known.get(graph) for graph in tensor.graph.scopes())
+        other = next((t for t in around if t is not None and t is not tensor and self._still_is(t, content)), None)
+        if known.get(tensor.graph) is tensor and other is None:
+            return None
+        # Asked once of a constant that is noted or goes, since a weight may have thousands of readers.
+        if self._is_updated(tensor, facts):
+            return None
+        if other is None:
+            known[tensor.graph] = tensor
+        return other
+
+    def _still_is(self, tensor: Tensor, content: Hashable) -> bool:
+        """Whether the tensor is still made (an initializer, or a Constant node's result), and of this content."""
+        is_there = tensor in tensor.graph.initializers or tensor.producer is not None
+        return is_there and self._content(tensor) == content
+
+    def _is_updated(self, tensor: Tensor, facts: Facts) -> bool:
+        """Whether a BatchNormalization that trains reads it."""
+        if tensor not in self._updated and any(trains(reader, facts) for reader in tensor.consumers):
+            self._updated.add(tensor)
+        return tensor in self._updated
 
     def _content(self, tensor: Tensor) -> Hashable | None:
         constant = tensor.constant
@@ -62,9 +81,9 @@ class ConstantIndex:
         return self._contents[constant]
 
 
-def _is_there(tensor: Tensor) -> bool:
-    """Whether the tensor is still made: an initializer, or a Constant node's result."""
-    return tensor in tensor.graph.initializers or tensor.producer is not None
+def trains(node: Node, facts: Facts) -> bool:
+    """Whether the node is a BatchNormalization whose statistics a runtime may update in place."""
+    return node.op == "BatchNormalization" and not facts.is_inference(node)
 
 
 def content_of(constant: Constant) -> Hashable | None:
@@ -107,14 +126,14 @@ class ShareEqualConstants(Rule[EqualConstants]):
     roots = (ANY,)
 
     def match(self, node: Node, facts: Facts) -> EqualConstants | NoMatch:
-        if node.op == "BatchNormalization" and not facts.is_inference(node):
+        if trains(node, facts):
             return NoMatch("it trains: runtimes update its statistics in place", node)
         index = facts.shared(ConstantIndex)
         pairs: dict[Tensor, Tensor] = {}
         for tensor in node.inputs:
             if tensor is None or tensor.constant is None or tensor.is_output:
                 continue
-            other = index.equal_to(tensor)
+            other = index.equal_to(tensor, facts)
             if other is not None and facts.can_forward(tensor, other):
                 pairs[tensor] = other
         if not pairs:

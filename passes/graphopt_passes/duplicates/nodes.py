@@ -44,14 +44,12 @@ class NodeIndex:
     def _note(self, node: Node, opset: int) -> Node | None:
         computation = computation_of(node, opset)
         known = self._nodes.setdefault(computation, {})
-        graph: Graph | None = node.owner
-        while graph is not None:
+        for graph in node.owner.scopes():
             other = known.get(graph)
             if other is not None and other is not node and other.graph is graph and not other.is_erased:
                 still = computation_of(other, opset)  # what it reads may have changed since it was noted
                 if still == computation:
                     return other
-            graph = graph.parent.graph if graph.parent is not None else None
         known[node.owner] = node
         return None
 

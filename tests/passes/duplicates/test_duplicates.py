@@ -13,9 +13,10 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from graphopt.driver import run_rules
 from graphopt.facts import Facts
-from graphopt.graph import ProtoConstant, import_model
+from graphopt.graph import Node, ProtoConstant, import_model
 from graphopt.model import to_proto
 from graphopt.rewrite import Rewriter
+from graphopt.rule import NoMatch, Rule
 from graphopt_passes.duplicates import ShareDuplicates
 from graphopt_passes.duplicates.constants import ShareEqualConstants
 from graphopt_passes.duplicates.nodes import ShareEqualNodes
@@ -24,6 +25,18 @@ from tests.support.rewrites import apply_pass, check_numbers, check_rewrite, che
 from tests.support.shapes import shaped_model
 
 F = np.float32
+
+
+class AddConstant(Rule[Node]):
+    """Puts x + [1, 2] in the place of the main graph's −x: a step that makes a constant. The numbers do not hold."""
+
+    roots = ("Neg",)
+
+    def match(self, node: Node, facts: Facts) -> Node | NoMatch:
+        return node if facts.model.graph is node.graph else NoMatch("of a body", node)
+
+    def rewrite(self, found: Node, edit: Rewriter) -> None:
+        edit.replace(found, edit.node("Add", [found.inputs[0], edit.constant(np.array([1, 2], F))]))
 
 
 def ops(proto: ModelProto) -> list[str]:
@@ -158,6 +171,24 @@ def test_a_batch_norm_that_trains_keeps_its_statistics_apart() -> None:
     check_untouched(ShareEqualConstants(), before, because="it trains")
 
 
+@pytest.mark.parametrize(
+    "order", ["{norm}\n z = Add(x, k)\n w = Mul(x, {read})", "w = Mul(x, {read})\n z = Add(x, k)\n {norm}"]
+)
+@pytest.mark.parametrize("read", ["mean", "var"])
+def test_nothing_is_shared_with_statistics_that_training_updates(order: str, read: str) -> None:
+    norm = "y, m, v = BatchNormalization<training_mode=1>(x, s, b, mean, var)"
+    weights = {name: np.full(2, i, F) for i, name in enumerate(("s", "b", "mean", "var"))}
+    weights["k"] = weights[read]
+    before = shaped_model(
+        "g (float[4,2] x) => (float[] y, float[] m, float[] v, float[] z, float[] w) {"
+        + order.format(norm=norm, read=read)
+        + "}",
+        weights,
+        opset=15,
+    )
+    check_untouched(ShareEqualConstants(), before)
+
+
 def test_overridable_constants_stay() -> None:
     before = model("g (float[2] x, float[2] w, float[2] v) => (float[2] y) { a = Add(x, w)\n y = Mul(a, v) }")
     before.graph.initializer.extend(numpy_helper.from_array(np.ones(2, F), name) for name in "wv")
@@ -175,6 +206,37 @@ def test_a_body_shares_an_outer_constant() -> None:
     assert len(log.applications) == 2
     assert all(len(a.g.node) == 1 for a in after.graph.node[1].attribute)
     check_numbers(before, after, exact=True)
+
+
+def test_branches_do_not_share_with_each_other() -> None:
+    before = model(
+        "g (float[2] x, bool c) => (float[2] y) { y = If(c) <"
+        "then_branch = t () => (float[2] p) { v = Constant<value = float[2] {1.0, 2.0}>()\n p = Add(x, v) },"
+        "else_branch = e () => (float[2] q) { u = Constant<value = float[2] {1.0, 2.0}>()\n q = Sub(x, u) }> }"
+    )
+    check_untouched(ShareEqualConstants(), before)
+
+
+@pytest.mark.parametrize("others", ["", "o = Neg(x)\n k = Constant<value = float[2] {1.0, 2.0}>()\n r = Sub(o, k)"])
+def test_a_body_shares_what_a_rewrite_makes_outside_after_it_was_visited(others: str) -> None:
+    """The index lives as long as the pipeline; the second visit finds the constant that came between."""
+    before = model(
+        "g (float[2] x, bool c) => (float[2] y, float[2] z) { y = If(c) <"
+        f"then_branch = t () => (float[2] p) {{ v = Constant<value = float[2] {{1.0, 2.0}}>()\n {others}\n"
+        " p = Add(x, v) }, else_branch = e () => (float[2] q) { q = Abs(x) }>\n z = Neg(x) }"
+    )
+    graph = import_model(before)
+    edit, facts = Rewriter(graph), Facts(graph)
+    run_rules([ShareEqualConstants()], facts, edit)
+    sooner = len(edit.log.applications)
+    run_rules([AddConstant()], facts, edit)
+    run_rules([ShareEqualConstants()], facts, edit)
+    assert len(edit.log.applications) == sooner + 2
+    after = to_proto(graph)
+    branches = [a.g for n in after.graph.node for a in n.attribute if n.op_type == "If"]
+    assert all(n.op_type != "Constant" for branch in branches for n in branch.node)
+    run_rules([ShareEqualConstants()], facts, edit)
+    assert len(edit.log.applications) == sooner + 2
 
 
 def test_string_constants() -> None:

@@ -135,6 +135,10 @@ def run_command(words: list[str], model: Path) -> int:
     return done.returncode
 
 
+# Polygraphy writes files of its own where it runs, so it runs elsewhere; the user's check still runs where the user is.
+_CALL_IN = "import subprocess, sys; sys.exit(subprocess.call(sys.argv[2:], cwd=sys.argv[1]))"
+
+
 def reduce_model(model: Path, output: Path, command: str) -> None:
     """Writes a smaller model for which the check command still fails, by Polygraphy's `debug reduce`.
 
@@ -151,7 +155,8 @@ def reduce_model(model: Path, output: Path, command: str) -> None:
         result = Path(folder) / "reduced.onnx"
         polygraphy = [sys.executable, "-c", "from polygraphy.tools import main; main()"]
         arguments = ["debug", "reduce", str(model.resolve()), "-o", str(result), "--iter-artifact", str(step)]
-        check = ["--check", *(w.replace(PLACE, str(step)) for w in words)]
+        check = ["--check", sys.executable, "-c", _CALL_IN, str(Path.cwd())]
+        check += [w.replace(PLACE, str(step)) for w in words]
         done = subprocess.run(
             [*polygraphy, *arguments, "--mode=bisect", *check], check=False, capture_output=True, text=True, cwd=folder,
             env={**os.environ, "POLYGRAPHY_AUTOINSTALL_DEPS": "0"},

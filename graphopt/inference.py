@@ -23,7 +23,6 @@ from onnx import (
 )
 
 from graphopt.graph import (
-    ArrayConstant,
     Constant,
     Dim,
     Graph,
@@ -56,8 +55,6 @@ def skeleton(model: Model) -> ModelProto:
     def write(tensor: Tensor, constant: Constant) -> TensorProto | None:
         if tensor in large or (tensor.is_input and constant.nbytes > SKELETON_BYTES):
             return None
-        if isinstance(constant, ProtoConstant) and constant.is_external:
-            return ArrayConstant(constant.array()).to_proto(tensor.name)
         return inline_initializer(tensor, constant)
 
     with _own_names(model, [t for t in large if t.graph is not model.graph]):

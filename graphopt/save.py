@@ -54,7 +54,7 @@ def to_proto(model: Model) -> ModelProto:
     proto = export_model(model)
     for tensor in _external_tensors(proto):
         onnx.external_data_helper.load_external_data_for_tensor(tensor, str(model.folder))
-        tensor.data_location = TensorProto.DEFAULT
+        tensor.ClearField("data_location")
         del tensor.external_data[:]
     return proto
 
@@ -190,7 +190,7 @@ class _Content:
     def _initializer(self, name: str, constant: Constant) -> tuple[TensorProto, Constant | None]:
         if _is_external(constant):
             head = TensorProto()
-            head.CopyFrom(constant.to_proto(name))  # the place will be another one
+            head.CopyFrom(constant.stored_proto(name))  # the place will be another one
             return head, None
         if self._goes_out(constant):
             location = f"computed {len(self.computed)}"

@@ -103,10 +103,14 @@ class Constant(ABC):
         """The values, of `shape`; not to be written to. May read a file or compute."""
 
     def to_proto(self, name: str) -> TensorProto:
-        """The constant as a TensorProto called `name`."""
+        """The constant as a TensorProto called `name` that holds the values, wherever they lay."""
         proto = numpy_helper.from_array(np.asarray(self.array()), name)
         proto.data_type = self.dtype
         return proto
+
+    def stored_proto(self, name: str) -> TensorProto:
+        """As `to_proto`, but of values in another file it holds the place only."""
+        return self.to_proto(name)
 
 
 class ArrayConstant(Constant):
@@ -164,13 +168,16 @@ class ProtoConstant(Constant):
             return values.reshape(self.shape)
         return np.memmap(place.path, dtype=numpy_dtype(self.dtype), mode="r", offset=place.offset, shape=self.shape)
 
-    def to_proto(self, name: str) -> TensorProto:
+    def stored_proto(self, name: str) -> TensorProto:
         if self.proto.name == name:
             return self.proto
         copy = TensorProto()
         copy.CopyFrom(self.proto)
         copy.name = name
         return copy
+
+    def to_proto(self, name: str) -> TensorProto:
+        return super().to_proto(name) if self.is_external else self.stored_proto(name)
 
 
 class FileConstant(Constant):

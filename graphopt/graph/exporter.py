@@ -24,12 +24,12 @@ def export_model(
 ) -> ModelProto:
     """A new ModelProto of the model; nothing in it is shared with the graph's own protobufs.
 
-    `write_initializer` may place an initializer elsewhere (external data); by default the values are written inline.
-    The nodes of `left_out` are not written.
+    `write_initializer` says how an initializer is written; by default with its values, or with their place where they
+    are in another file. The nodes of `left_out` are not written.
     """
     if model.has_shadows:
         unshadow(model)
-    exporter = _Exporter(model, write_initializer or inline_initializer, left_out)
+    exporter = _Exporter(model, write_initializer or stored_initializer, left_out)
     result = ModelProto()
     source = model.proto
     for field, value in source.ListFields():
@@ -68,8 +68,13 @@ def _domain(name: str) -> str:
 
 
 def inline_initializer(tensor: Tensor, constant: Constant) -> TensorProto:
-    """The initializer's values within the model."""
+    """The initializer with its values, wherever they lay."""
     return constant.to_proto(tensor.name)
+
+
+def stored_initializer(tensor: Tensor, constant: Constant) -> TensorProto:
+    """The initializer with its values, or with their place in another file."""
+    return constant.stored_proto(tensor.name)
 
 
 def value_info(tensor: Tensor, name: str | None = None) -> ValueInfoProto | None:

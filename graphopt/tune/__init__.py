@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from graphopt.engine import Source, run_pipeline
-from graphopt.graph import export_model
 from graphopt.pipeline import Options, Pipeline, Verdict
+from graphopt.save import to_proto
 from graphopt.targets import Target
 from graphopt.tune.cache import cache_folder, cache_key, load, store
 from graphopt.tune.meters import CPU, CUDA, Comparison, EngineMeter, LatencyMeter, Meter
@@ -52,7 +52,7 @@ def tune(
 
     def make(verdicts: Mapping[str, Verdict]) -> Made:
         run = run_pipeline(source, pipeline, replace(options, verdicts=verdicts))
-        return Made(export_model(run.model), run.decisions)
+        return Made(to_proto(run.model), run.decisions)
 
     found = search(make, meter, budget, progress, options.force)
     store(folder, key, found)

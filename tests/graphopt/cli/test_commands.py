@@ -180,6 +180,21 @@ def test_reduce_keeps_what_fails(source: Path, capsys: pytest.CaptureFixture[str
     assert len(onnx.load(small).graph.node) < 4
 
 
+@pytest.mark.parametrize("command", ["bisect", "reduce"])
+def test_the_check_runs_where_the_user_is(command: str, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own files may be named as the user would name them; nothing else is left there."""
+    folder = source.parent
+    monkeypatch.chdir(folder)
+    (folder / "check.py").write_text(
+        "import onnx, sys\nword = open('word.txt').read()\n"
+        "sys.exit(any(n.op_type == word for n in onnx.load(sys.argv[1]).graph.node))\n"
+    )
+    (folder / "word.txt").write_text("Mul" if command == "reduce" else "Nothing")
+    arguments = ["-o", "small.onnx"] if command == "reduce" else []
+    assert run([command, source.name, *arguments, "--check", f"{sys.executable} check.py {{}}"]) == 0
+    assert {path.name for path in folder.iterdir()} - {"small.onnx"} == {source.name, "check.py", "word.txt"}
+
+
 def test_a_bug_is_a_traceback_and_exit_code_2(
     source: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,6 +77,23 @@ def test_results_are_remembered_by_graph_options_and_meter(tmp_path: Path) -> No
     assert not tune(Source(PARTING), PIPELINE, ORT, meter=meter, folder=tmp_path, budget=Budget(trials=1)).from_cache
 
 
+def test_weights_beside_the_model_are_given_to_the_meter(tmp_path: Path) -> None:
+    class Reading(Counting):
+        def prepare(self, proto: onnx.ModelProto) -> int:
+            onnx.checker.check_model(proto, full_check=True)
+            assert all(t.raw_data and not t.external_data for t in proto.graph.initializer)
+            return super().prepare(proto)
+
+    path = tmp_path / "model.onnx"
+    proto = onnx.ModelProto()
+    proto.CopyFrom(MEETING)
+    onnx.save_model(proto, path, save_as_external_data=True, location="weights", size_threshold=0)
+    source = Source(onnx.load(path, load_external_data=False), tmp_path)
+    meter = Reading()
+    assert tune(source, PIPELINE, ORT, meter=meter, folder=tmp_path).stop == "done"
+    assert meter.asked
+
+
 def test_a_spoilt_memory_is_measured_again(tmp_path: Path) -> None:
     tune(Source(PARTING), PIPELINE, ORT, meter=Counting(), folder=tmp_path)
     (stored,) = tmp_path.iterdir()

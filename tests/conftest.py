@@ -5,6 +5,7 @@ The default profile draws the same few examples on every run; `--hypothesis-prof
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +25,12 @@ settings.register_profile(
 )
 settings.register_profile("fuzz", max_examples=100_000, deadline=None, suppress_health_check=SLOW_IS_FINE)
 settings.load_profile("default")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def interruptible() -> None:
+    """A shell starts what it runs in the background with SIGINT ignored, which Python leaves so, its children too."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -299,15 +299,16 @@ def test_whoever_is_killed_while_saving_leaves_a_whole_file_or_none(tmp_path: Pa
     original = content(tmp_path / "in")
     (tmp_path / "out").mkdir()
     out = tmp_path / "out" / "out.onnx"
-    child = subprocess.Popen(
-        [sys.executable, "-c", SAVE_FOR_EVER, str(path), str(out)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    assert child.stdout is not None
-    child.stdout.readline()
-    time.sleep(after)
-    child.send_signal(kill)
-    child.wait(30)
-    child.stdout.close()
+    command = [sys.executable, "-c", SAVE_FOR_EVER, str(path), str(out)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        time.sleep(after)
+        child.send_signal(kill)
+        try:
+            child.wait(30)
+        finally:
+            child.kill()
     assert content(tmp_path / "in") == original
     if out.exists():
         same_numbers(onnx.load(path), out)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,6 @@ TEXT = """g (float[1,64,4,4] x) => (float[1,64,4,4] y) {
     y = Relu(b)
 }"""
 WEIGHTS = {"w": np.ones((64, 64, 1, 1), np.float32) / 64, "s": np.linspace(0.5, 1.5, 64, dtype=np.float32)}
-
-
-@pytest.fixture(autouse=True)
-def interruptible() -> Iterator[None]:
-    """A shell starts what it runs in the background with SIGINT ignored, and Python leaves it so."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 def inline_model(folder: Path) -> None:

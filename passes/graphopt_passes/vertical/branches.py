@@ -12,7 +12,15 @@ from graphopt.facts import Facts
 from graphopt.graph import Array, Node, Tensor
 from graphopt.rewrite import Rewriter
 from graphopt.rule import Exactness, NoMatch, Refused, Rule
-from graphopt_passes.common.folding import MOST_COPIED_BYTES, Folded, exact_values, finite_vector, fold, peak
+from graphopt_passes.common.folding import (
+    MOST_COPIED_BYTES,
+    Folded,
+    exact_values,
+    finite_vector,
+    fold,
+    peak,
+    sum_of_shifts,
+)
 from graphopt_passes.vertical.affine import AFFINE_OPS, Channels, affine_at
 from graphopt_passes.vertical.fold_before import keeps_shape
 from graphopt_passes.vertical.geometry import Window, window
@@ -81,7 +89,8 @@ class _MergeParallel(Rule[ParallelConvs]):
         weight = edit.constant(
             fold(folded, channel_axis=0, bounds=(1.0, top) if all_convs else None), found.conv.weight.name
         )
-        total = np.asarray(sum(b.bias() for b in branches))
+        shifts = [shift for branch in branches if (shift := branch.bias()).any()]
+        total = sum_of_shifts(weights.dtype, *shifts) if shifts else np.zeros(first.out_channels)
         bias = None
         if total.any():
             values = Folded(weights.dtype, total.shape, lambda: total)

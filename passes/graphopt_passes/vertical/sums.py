@@ -12,7 +12,7 @@ from graphopt.facts import Facts
 from graphopt.graph import Array, Node, Tensor
 from graphopt.rewrite import Rewriter
 from graphopt.rule import Exactness, NoMatch, Refused, Rule
-from graphopt_passes.common.folding import Folded, copies_much, exact_values, fold, peak
+from graphopt_passes.common.folding import Folded, copies_much, exact_values, fold, peak, sum_of_shifts
 from graphopt_passes.vertical.branches import sum_terms
 from graphopt_passes.vertical.compose import matrix_of
 from graphopt_passes.vertical.fold_after import fold_bias
@@ -30,10 +30,9 @@ class Summed:
 
     @property
     def bias(self) -> Array | None:
-        """The sum of the biases, [C]; None where no part has one."""
-        if all(part.bias is None for part in self.parts):
-            return None
-        return np.asarray(sum(part.bias_values() for part in self.parts))
+        """The sum of the biases, [C]; None where no part has one. Raises RewriteRefusedError."""
+        biases = [part.bias_values() for part in self.parts if part.bias is not None]
+        return sum_of_shifts(self.parts[0].weights.dtype, *biases) if biases else None
 
     def weight(self, shape: tuple[int, ...], compute: Callable[[], Array], edit: Rewriter) -> Tensor:
         """The summed weight, once it is sure that its type holds it. Raises RewriteRefusedError."""

@@ -116,6 +116,14 @@ def test_leaves_alone(why: str, text: str) -> None:
     check_untouched((RULE, EnlargeParallelConvs()), model(full, used(weights, full)))
 
 
+@pytest.mark.parametrize("other", ["Conv(x, w1, down)", "BatchNormalization(x, g, down, m, v)"])
+def test_biases_that_round_between_them_are_not_summed(other: str) -> None:
+    """(W·x + c) + (V·x − c) with c = 1.5 · 2²³ rounds both to integers."""
+    large = np.full(6, 1.5 * 2**23, np.float32)
+    full = f"g (float[2,6,9,9] x) => (float[A,B,C,D] y) {{ c = Conv(x, w1, up) d = {other} y = Add(c, d) }}"
+    check_untouched(RULE, model(full, used({**WEIGHTS, "up": large, "down": -large}, full)), "so large that")
+
+
 def test_different_channels_broadcast_and_stay() -> None:
     weights = {"w": normal(6, 6, 1, 1), "one": normal(1, 6, 1, 1)}
     text = "g (float[2,6,9,9] x) => (float[A,B,C,D] y) { c = Conv(x, w) d = Conv(x, one) y = Add(c, d) }"

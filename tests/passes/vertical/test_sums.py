@@ -104,6 +104,13 @@ def test_a_gemm_with_a_bias_for_each_row_stays() -> None:
     check_untouched(PRODUCTS, model(text, used(WEIGHTS, text)), "no two")
 
 
+def test_biases_that_round_between_them_are_not_summed() -> None:
+    """(xA + c) + (xB − c) with c = 1.5 · 2²³ rounds both products to integers."""
+    large = np.full(6, 1.5 * 2**23, np.float32)
+    text = "g (float[3,5] x) => (float[A,B] y) { p = Gemm(x, a, up) q = Gemm(x, b, down) y = Add(p, q) }"
+    check_untouched(PRODUCTS, model(text, used({**WEIGHTS, "up": large, "down": -large}, text)), "so large that")
+
+
 def test_gemms_of_transposed_data_stay() -> None:
     text = "g (float[5,5] x) => (float[A,B] y) { p = Gemm<transA=1>(x, a) q = Gemm(x, b) y = Add(p, q) }"
     check_untouched(PRODUCTS, model(text, used(WEIGHTS, text)), "no two")

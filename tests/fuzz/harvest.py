@@ -45,7 +45,7 @@ def harvest(folder: Path) -> int:
     ]
     environment = {**os.environ, FOLDER: str(folder)}
     root = Path(__file__).parents[2]
-    subprocess.run(command, cwd=root, env=environment, capture_output=True, timeout=300, check=False)
+    subprocess.run(command, cwd=root, env=environment, capture_output=True, timeout=1200, check=False)
     for name, rule in _rules().items():
         for proto in getattr(rule, "fuzz_models", tuple)():
             write(folder, name, proto)

@@ -12,6 +12,7 @@ import numpy as np
 from ml_dtypes import finfo
 from onnx import TensorProto
 
+from graphopt.facts import SMALL_BYTES
 from graphopt.graph import Array, Constant, LazyConstant, Tensor, bits_of, numpy_dtype
 from graphopt.rule import RewriteRefusedError
 
@@ -116,23 +117,37 @@ def finite_vector(values: Array, what: str) -> Array:
     return values
 
 
-def sum_of_shifts(dtype: int, *shifts: Array) -> Array:
+def rounds_at(dtype: int) -> float:
+    """The magnitude from which on a number may be added to others of `dtype` in order to round them."""
+    eps = float(finfo(numpy_dtype(dtype)).eps)  # type: ignore[no-untyped-call]
+    return _COARSE if (bits_of(dtype) or 0) >= 32 else _COARSE_GRID / eps
+
+
+def may_round(tensor: Tensor) -> bool:
+    """Whether it is a constant that is so large that what it is added to is rounded, which may be meant."""
+    constant = tensor.constant
+    if constant is None or constant.nbytes > SMALL_BYTES or constant.dtype not in FLOATS:
+        return False
+    return bool((np.abs(exact_values(constant)) >= rounds_at(constant.dtype)).any())
+
+
+def sum_of_shifts(dtype: int, *shifts: Array, unscaled: Array | None = None) -> Array:
     """The sum of what is added to one tensor of `dtype` in turn, in float64, unless large ones swallow the others.
 
     x + c − c rounds x to the grid of c's exponent, and is written to do so (1.5 · 2²³ rounds float32 to integers):
     where the grid of a type is coarse, and little is left of one of the numbers, one sum says something else.
+    `unscaled` is what the first of them was when it was added, where it was scaled since.
 
     Raises RewriteRefusedError.
     """
     total = np.asarray(sum(shifts))
     sizes = np.abs(np.broadcast_arrays(*shifts))
     largest, smallest = sizes.max(0), sizes.min(0)
-    eps = float(finfo(numpy_dtype(dtype)).eps)  # type: ignore[no-untyped-call]
-    coarse = _COARSE if (bits_of(dtype) or 0) >= 32 else _COARSE_GRID / eps
+    added = largest if unscaled is None else np.maximum(largest, np.abs(unscaled))
     with np.errstate(over="ignore", invalid="ignore"):
         lost = np.abs(total.astype(numpy_dtype(dtype)).astype(np.float64) - total)
         vanishes = (np.abs(total) < largest / 8) | (np.isfinite(lost) & (lost > smallest / 64))
-    if np.any((largest >= coarse) & vanishes):
+    if np.any((added >= rounds_at(dtype)) & vanishes):
         raise RewriteRefusedError("a shift is so large that what it is added to is rounded, which may be meant")
     return total
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from onnx import TensorProto
 
 from graphopt.facts import Facts
 from graphopt.graph import Array, Node, Tensor
@@ -140,6 +141,10 @@ class FoldFocusIntoConv(Rule[FocusThenConv]):
         edit.replace(conv, made)
 
 
+# the types of which ONNX Runtime has a SpaceToDepth
+_RUN = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.INT8, TensorProto.UINT8})
+
+
 class FocusToSpaceToDepth(Rule[Focus]):
     """Concat(x[:, :, 0::2, 0::2], x[:, :, 0::2, 1::2], x[:, :, 1::2, 0::2], x[:, :, 1::2, 1::2]) = SpaceToDepth(x; 2).
 
@@ -152,6 +157,8 @@ class FocusToSpaceToDepth(Rule[Focus]):
         found = focus(node, facts)
         if found is None or found.phases != PHASES:
             return NoMatch("it does not join the four phases of a tensor in order", node)
+        if found.source.dtype not in _RUN:
+            return NoMatch("runtimes have no SpaceToDepth of its type", node)
         sizes = [length(found.source, axis) for axis in SPATIAL]
         if any(s is None or s % BLOCK for s in sizes):
             return NoMatch("height and width are not known to be even", node)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from onnx import TensorProto
 
 from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor
@@ -30,7 +31,7 @@ class PermutedPartsToGather(Rule[Permuted]):
     """Concat(x[b:c], x[a:b], ...) = Gather(x, (b, ..., c - 1, a, ..., b - 1, ...)).
 
     All inputs are parts of one tensor along the Concat's axis, made by Splits and Slices that nothing else reads; the
-    same part may come several times, parts may overlap. Borders are known numbers. Opsets: all. Exact.
+    same part may come several times, parts may overlap. Borders and x's size are known numbers. Opsets: all. Exact.
     """
 
     roots = ("Concat",)
@@ -48,13 +49,16 @@ class PermutedPartsToGather(Rule[Permuted]):
             part = segment(tensor, axis, facts)
             size = length(part.source, axis)
             stop = size if part.stop == END else part.stop
-            if not part.makers or not isinstance(part.start, int) or not isinstance(stop, int):
+            # numbers on an axis of unknown size are clamped to it, which indices are not
+            if not part.makers or size is None or not isinstance(part.start, int) or not isinstance(stop, int):
                 return NoMatch("an input is no part of a tensor with known borders", node)
             sources[part.source] = None
             indices += range(part.start, stop)
             if len(sources) > 1 or len(indices) > MOST_INDICES:
                 return NoMatch("its inputs are parts of several tensors, or of a long axis", node)
         (source,) = sources
+        if source.dtype in (None, TensorProto.STRING):
+            return NoMatch("strings are not gathered: runtimes differ", node)
         if not facts.visible(source, node.owner):
             return NoMatch("the tensor is not seen here", node)
         return Permuted(node, source, axis, tuple(indices))

@@ -8,6 +8,7 @@ from graphopt.facts import Facts
 from graphopt.graph import Node
 from graphopt.rewrite import Rewriter
 from graphopt.rule import NoMatch, Rule
+from graphopt_passes.common.types import takes
 from graphopt_passes.concats.segments import concat_axis, length
 from graphopt_passes.concats.upstream import above
 from graphopt_passes.siblings.channels import Axis, concatenate
@@ -30,7 +31,8 @@ class SinkBelowConcat(Rule[EqualFollowers]):
 
     f is one point-wise operator with equal attributes (activations, Cast, Quantize- and DequantizeLinear with one
     scale, ...), x·sigmoid(x), or an Add, Sub, Mul, Div, PRelu or BatchNormalization with constants per position of the
-    axis, which are joined. Nothing else reads f(a), a, ...
+    axis, which are joined. Nothing else reads f(a), a, ...; f(a) is as long as a along the axis, and a, b, ... have one
+    type.
 
     Opsets: all. Exact. It makes room for what merges the makers of a, b, ...; alone it may lose, since runtimes fuse f
     into what makes a.
@@ -45,15 +47,21 @@ class SinkBelowConcat(Rule[EqualFollowers]):
             return NoMatch("its axis is not known, or it has one input", node)
         axis = Axis(place, rank)
         found, widths = [], []
+        dtypes: set[int | None] = set()
         for tensor in node.inputs:
             source, width = above(tensor, facts), length(tensor, place)
             step = follower(source, width, axis, facts) if source is not None and width is not None else None
             if step is None or width is None or step.result is not tensor or facts.rank(source) != rank:
                 return NoMatch("an input is not made by an operator that could be done below", node)
+            if length(source, place) != width:
+                return NoMatch("an operator before it may widen its input along the axis", node)
             found.append(step)
             widths.append(width)
+            dtypes.add(source.dtype if source is not None else None)
         if len({f.key for f in found}) != 1:
             return NoMatch("its inputs are made by different operators", node)
+        if len(dtypes) != 1 or not takes("Concat", facts.opset(node), dtypes.pop()):
+            return NoMatch("the tensors are of types that Concat does not join", node)
         return EqualFollowers(node, axis, tuple(found), tuple(widths), facts)
 
     def rewrite(self, found: EqualFollowers, edit: Rewriter) -> None:

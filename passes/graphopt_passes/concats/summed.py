@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphopt.facts import Facts
-from graphopt.graph import Array, LazyConstant, Node, Shape, Tensor, numpy_dtype
+from graphopt.graph import LazyConstant, Node, Shape, Tensor
 from graphopt.provenance import rules_of
 from graphopt.rewrite import Rewriter
 from graphopt.rule import Exactness, NoMatch, Refused, Rule
 from graphopt.targets import Target
-from graphopt_passes.common.folding import exact_values
+from graphopt_passes.common.folding import Folded, exact_values, finite_vector, sum_of_shifts
 from graphopt_passes.siblings.conv_form import ConvForm, conv_bias, conv_form, conv_weight
 from graphopt_passes.siblings.convs import output_dtype
 from graphopt_passes.siblings.weights import Weight
@@ -135,14 +135,13 @@ def _weight(weights: Sequence[Weight]) -> LazyConstant:
 
 
 def _bias(convs: Sequence[Node], facts: Facts, edit: Rewriter) -> Tensor | None:
-    """The sum of all biases, in float64 and rounded once."""
+    """The sum of all biases, in float64 and rounded once. Raises RewriteRefusedError."""
     biases = [b for c in convs if (b := conv_bias(c, facts)) is not None]
     if not biases:
         return None
     dtype = output_dtype(convs[0])
 
-    def compute() -> Array:
-        total = np.sum([exact_values(b.values) for b in biases], axis=0)
-        return np.asarray(total).astype(numpy_dtype(dtype))
-
-    return edit.constant(LazyConstant(dtype, biases[0].shape, compute), biases[0].tensor.name)
+    total = sum_of_shifts(dtype, *(exact_values(b.values) for b in biases))
+    folded = Folded(dtype, total.shape, lambda: total)
+    finite_vector(folded.array().astype(np.float64), "the sum of the biases")
+    return edit.constant(folded, biases[0].tensor.name)

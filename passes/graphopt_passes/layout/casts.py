@@ -59,8 +59,8 @@ class ComposeCasts(Rule[CastTwice]):
     """Cast(Cast(x: A, B), C) = Cast(x, C), or x where C is A, if every value of A is one of B.
 
     Then the value that is cast to C is the same. Bool counts as 0 and 1. Float → int → float is no such pair, nor is
-    float → float → integer: what ONNX leaves undefined there (out of range, NaN) may come out otherwise. The inner
-    Cast may have other readers. Opset 6 on. Exact.
+    what goes through a float to an integer type that does not hold all of A: what ONNX leaves undefined there (out of
+    range, NaN) may come out otherwise. The inner Cast may have other readers. Opset 6 on. Exact.
     """
 
     roots = ("Cast",)
@@ -77,7 +77,8 @@ class ComposeCasts(Rule[CastTwice]):
             return NoMatch("the inner Cast may change values", node)
         if to not in _FLOATS and to not in _INTEGERS:
             return NoMatch("it casts to a type whose rules differ", node)
-        if source.dtype in _FLOATS and to in _INTEGERS and to != TensorProto.BOOL:
+        is_defined = to == TensorProto.BOOL or is_widening(source.dtype, to)
+        if (source.dtype in _FLOATS or middle in _FLOATS) and to in _INTEGERS and not is_defined:
             return NoMatch("floats out of an integer's range are undefined", node)
         return CastTwice(node, source, to)
 

@@ -10,6 +10,7 @@ from graphopt.rewrite import Rewriter
 from graphopt.rule import NoMatch, Rule
 from graphopt_passes.common.pointwise import BROADCASTING, UNARY, is_pointwise
 from graphopt_passes.common.shapes import broadcasts_into
+from graphopt_passes.common.types import takes_result_of
 from graphopt_passes.layout.reshapes import RESHAPES
 
 
@@ -47,6 +48,8 @@ class SinkReshapeBelowPointwise(Rule[Floating]):
         source = reshape.input(0) if reshape is not None else None
         if reshape is None or source is None:
             return NoMatch("no reshape that feeds it alone is before it", node)
+        if not takes_result_of(node, reshape, source, facts):
+            return NoMatch("the reshape does not take the type that it makes", node)
         shapes: dict[int, tuple[int, ...]] = {}
         for i, tensor in enumerate(inputs):
             if i == index or tensor is None or tensor.shape == ():

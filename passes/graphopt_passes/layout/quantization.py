@@ -19,6 +19,8 @@ _NARROW = tuple(
     if hasattr(TensorProto, name)
 )
 _SMALLEST, _LARGEST = 1e-30, 1e30
+# of the attribute `precision`, of which 0 is the scale's type
+_FLOAT32 = (0, TensorProto.FLOAT)
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Requantization:
 
 
 class DropRequantization(Rule[Requantization]):
-    """QuantizeLinear(DequantizeLinear(q, s, z), s, z) = q, of 4, 8 or 16 bits.
+    """QuantizeLinear(DequantizeLinear(q, s, z), s, z) = q, of 4, 8 or 16 bits, float32 between them.
 
     (q − z)·s / s rounds to q − z, since two roundings in float32 move it by far less than a half. s is a constant, of
     an ordinary size; scale, zero point, axis and block are the same. The DequantizeLinear may have other readers.
@@ -50,6 +52,8 @@ class DropRequantization(Rule[Requantization]):
             return NoMatch("it quantizes to another type", node)
         if any(node.int_attr(name, default) != inner.int_attr(name, default) for name, default in _PLACES.items()):
             return NoMatch("they quantize along different axes", node)
+        if inner.result.dtype != TensorProto.FLOAT or node.int_attr("precision", 0) not in _FLOAT32:
+            return NoMatch("it is not float32 between them", node)
         if not _is_ordinary(facts.value(node.input(1))):
             return NoMatch("its scale is not an ordinary constant of 32 bits", node)
         if not facts.can_forward(node.result, source):

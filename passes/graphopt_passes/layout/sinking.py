@@ -12,6 +12,7 @@ from graphopt.rewrite import Rewriter
 from graphopt.rule import NoMatch, Rule
 from graphopt_passes.common.arguments import permutation
 from graphopt_passes.common.pointwise import BROADCASTING, UNARY, is_pointwise
+from graphopt_passes.common.types import takes_result_of
 from graphopt_passes.layout.ahead import may_move
 from graphopt_passes.layout.transposes import Perm, inverse
 
@@ -74,6 +75,10 @@ class SinkTransposeBelowPointwise(Rule[Sinking]):
             else:
                 return NoMatch("an input is neither transposed nor constant", node)
         moved = {t for t, item in zip(inputs, found, strict=True) if item is not None and t is not None}
+        for tensor in moved:
+            mover = facts.producer(tensor, "Transpose")
+            if mover is None or not takes_result_of(node, mover, tensor, facts):
+                return NoMatch("a Transpose does not take the type that it makes", node)
         if not pays(node, moved, facts):
             return NoMatch("the Transpose before it has other readers", node)
         if len(moved) < 2 and not may_move(node, [t for t in sources if t is not None], facts):

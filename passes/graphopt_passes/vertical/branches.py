@@ -18,6 +18,7 @@ from graphopt_passes.common.folding import (
     exact_values,
     finite_vector,
     fold,
+    may_round,
     peak,
     sum_of_shifts,
 )
@@ -72,6 +73,8 @@ class _MergeParallel(Rule[ParallelConvs]):
         if facts.opset(node) < 7:
             return NoMatch("before opset 7 a sum broadcasts in its own way", node)
         terms = sum_terms(node, facts)
+        if any(map(may_round, terms)):
+            return NoMatch("it adds a constant that is large enough to round the other terms, which may be meant", node)
         convs = [(t, c) for t in terms if (c := _conv(t, facts)) is not None]
         for _, conv in convs:
             found = _group(node, conv, terms, facts)

@@ -10,7 +10,7 @@ from graphopt.facts import Facts
 from graphopt.graph import Array, Node, Tensor, numpy_dtype
 from graphopt.rewrite import Rewriter
 from graphopt.rule import Exactness, NoMatch, Refused, RewriteRefusedError, Rule
-from graphopt_passes.common.folding import exact_values, finite_vector, sum_of_shifts
+from graphopt_passes.common.folding import FLOATS, Folded, exact_values, finite_vector, fold, sum_of_shifts
 from graphopt_passes.vertical.affine import AFFINE_OPS, Affine, affine_at
 from graphopt_passes.vertical.dequantized_linear import Dequantized, DequantizedLinear, dequantized_behind
 
@@ -45,6 +45,8 @@ class _FoldAffine(Rule[QuantizedThenAffine]):
             return NoMatch("the constant is not on its other input", node)
         if not affine.has_scale and not linear.can_add_bias:
             return NoMatch("it is the product's bias already", node)
+        if linear.node.result.dtype not in FLOATS:
+            return NoMatch("its type is not known", node)
         weight = linear.weight
         many = affine.has_scale and linear.channels.count > 1
         if many and facts.opset(node) < _PER_CHANNEL:
@@ -59,8 +61,9 @@ class _FoldAffine(Rule[QuantizedThenAffine]):
             weight = _rescaled(old, scale, edit)
         bias = None
         if found.affine.has_shift or linear.has_bias:
-            total = sum_of_shifts(old.scale.dtype, linear.bias_values() * scale, shift)
-            rounded = total.astype(numpy_dtype(old.scale.dtype))
+            dtype, own = linear.node.result.dtype, linear.bias_values()
+            assert dtype is not None
+            rounded = sum_of_shifts(dtype, own * scale, shift, unscaled=own).astype(numpy_dtype(dtype))
             finite_vector(rounded.astype(np.float64), "a folded bias")
             bias = edit.constant(rounded, f"{linear.node.label}.bias")
         edit.replace(found.affine.node, linear.rebuild(edit, weight, bias))
@@ -68,9 +71,8 @@ class _FoldAffine(Rule[QuantizedThenAffine]):
 
 def _rescaled(old: Dequantized, factors: Array, edit: Rewriter) -> Tensor:
     """The weights with the scale of each channel multiplied. Raises RewriteRefusedError."""
-    kind = numpy_dtype(old.scale.dtype)
-    scales = (exact_values(old.scale).reshape(-1) * factors).astype(kind)
-    finite_vector(scales.astype(np.float64), "a scale of quantized weights")
+    exact = exact_values(old.scale).reshape(-1) * factors
+    scales = fold(Folded(old.scale.dtype, exact.shape, lambda: exact), channel_axis=0).array()
     if not (scales > 0).all():
         raise RewriteRefusedError("a scale of quantized weights would not be positive")
     zero = old.node.input(2)

@@ -43,13 +43,15 @@ class FoldScaleAcrossShift(Rule[ScaleShiftLinear]):
     Padding adds zeros, and s·0 = 0: so s crosses it though t does not. t − s·x turns the sign of s. W is
     [C, I/group, *kernel], for ConvTranspose [I, C/group, *kernel].
 
-    Opsets: all; not for float16, whose range t/s may leave. Exactness: reassociates. Source: ONNX operators Conv, Mul.
+    Opsets: 7 on; not for float16, whose range t/s may leave. Exactness: reassociates. Source: ONNX operators Conv, Mul.
     """
 
     roots = ("Conv", "ConvTranspose")
     exactness = Exactness.REASSOCIATES
 
     def match(self, node: Node, facts: Facts) -> ScaleShiftLinear | NoMatch:
+        if facts.opset(node) < 7:
+            return NoMatch("before opset 7 an Add broadcasts in its own way", node)
         linear = linear_at(node, facts)
         if linear is None or linear.weights.dtype not in _TYPES:
             return NoMatch("its weight or bias is not constant, or of float16", node)

@@ -53,7 +53,8 @@ class _FoldAffine(Rule[LinearThenAffine]):
             weight = edit.constant(_scaled_weight(linear, scale), weight.name)
         bias = linear.bias
         if affine.has_shift or bias is not None:
-            values = sum_of_shifts(linear.weights.dtype, linear.bias_values() * scale, shift)
+            own = linear.bias_values()
+            values = sum_of_shifts(linear.weights.dtype, own * scale, shift, unscaled=own)
             bias = edit.constant(fold_bias(linear, values), _bias_name(linear))
         edit.replace(affine.node, linear.rebuild(edit, linear.data, weight, bias))
 

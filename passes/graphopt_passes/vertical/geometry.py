@@ -54,9 +54,8 @@ def may_pad(node: Node) -> bool:
     """Whether a Conv or ConvTranspose may pad (or, transposed, crop or enlarge) at any border."""
     if node.str_attr("auto_pad", "NOTSET") not in ("NOTSET", "VALID", ""):
         return True
-    if node.str_attr("auto_pad", "NOTSET") == "VALID":
-        return False
-    return any(node.ints_attr("pads") or ()) or any(node.ints_attr("output_padding") or ())
+    pads = () if node.str_attr("auto_pad", "NOTSET") == "VALID" else node.ints_attr("pads") or ()
+    return any(pads) or any(node.ints_attr("output_padding") or ())
 
 
 def is_pointwise(node: Node) -> bool:

@@ -58,7 +58,7 @@ class Linear(ABC):
     @property
     def bias_shape(self) -> tuple[int, ...]:
         """The shape that a new bias takes."""
-        return (self.channels, *[1] * self.from_right) if self.last is not self.node else (self.channels,)
+        return (self.channels,)
 
     def bias_values(self) -> Array:
         """b as float64 [C], zeros where there is none."""
@@ -161,6 +161,10 @@ class MatMulLinear(Linear):
     def can_add_bias(self) -> bool:
         return self.last is not self.node
 
+    @property
+    def bias_shape(self) -> tuple[int, ...]:
+        return (self.channels, *[1] * self.from_right)
+
     def _axes(self, vector: Array, axis_from_right: int) -> Array:
         return vector if axis_from_right == 0 else vector[:, None]
 
@@ -234,12 +238,12 @@ def _matmul(node: Node, facts: Facts) -> MatMulLinear | None:
     assert weight.constant is not None
     shape = weight.constant.shape
     data_rank = facts.rank(data)
-    if len(shape) < 2 or (from_right == 1 and (data_rank is None or data_rank < 2)):
-        return None
+    opset = facts.opset(node)
+    if len(shape) < 2 or (from_right == 1 and (data_rank is None or data_rank < 2)) or opset < 7:
+        return None  # before opset 7 the Add of a bias broadcasts in its own way
     rank = None if data_rank is None else max(data_rank, len(shape)) - (data_rank == 1)
     channels, in_channels = (shape[-1], shape[-2]) if from_right == 0 else (shape[-2], shape[-1])
     axis = len(shape) - 1 - from_right
-    opset = facts.opset(node)
     return MatMulLinear(node, node, data, weight, None, channels, in_channels, from_right, rank, axis, opset)
 
 
@@ -249,7 +253,7 @@ def _biased_matmul(node: Node, facts: Facts) -> MatMulLinear | None:
         if producer is None or bias is None or bias.constant is None:
             continue
         view = _matmul(producer, facts)
-        if view is None or view.opset < 7:
+        if view is None:
             return None
         if len(bias.constant.shape) > (view.rank if view.rank is not None else view.from_right + 1):
             return None  # the Add may enlarge the product

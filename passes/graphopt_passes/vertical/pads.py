@@ -10,6 +10,7 @@ from graphopt.graph import Node, Tensor
 from graphopt.rewrite import Rewriter
 from graphopt.rule import Exactness, NoMatch, Refused, Rule
 from graphopt_passes.common.arguments import Padding, padding
+from graphopt_passes.common.folding import FLOATS
 from graphopt_passes.vertical.geometry import Window, window
 
 # The least number that an operator makes, or less; by calculus for the last four.
@@ -26,6 +27,13 @@ _LEAST = {
     "Mish": -0.309,
     "Gelu": -0.1701,
 }
+
+
+def _least(tensor: Tensor | None) -> float:
+    """A number that no element of the tensor is below. The magnitude of an integer's least is that least again."""
+    if tensor is None or tensor.producer is None or tensor.dtype not in FLOATS:
+        return -math.inf
+    return _LEAST.get(tensor.producer.op, -math.inf)
 
 
 @dataclass(frozen=True)
@@ -152,8 +160,7 @@ class FoldPadIntoMaxPool(_FoldPad):
         return found if isinstance(found, NoMatch) else _within_kernel(found)
 
     def problem(self, node: Node, pad: Node, value: float, own: Window) -> NoMatch | None:
-        maker = pad.inputs[0].producer if pad.inputs[0] is not None else None
-        if value != -math.inf and not (maker is not None and value <= _LEAST.get(maker.op, -math.inf)):
+        if value != -math.inf and not value <= _least(pad.inputs[0]):
             return NoMatch("it pads with a value that may be a maximum", pad)
         if node.int_attr("ceil_mode", 0) or node.output(1) is not None:
             return Refused("its indices or its windows over the end (ceil_mode) count the padding", node)

@@ -11,7 +11,7 @@ from graphopt.graph import Array, Node, Tensor
 from graphopt.rewrite import Rewriter
 from graphopt.rule import Exactness, NoMatch, RewriteRefusedError, Rule
 from graphopt_passes.common.arguments import axis_slices
-from graphopt_passes.common.folding import FLOATS, Folded, finite_vector, fold
+from graphopt_passes.common.folding import FLOATS, Folded, finite_vector, fold, sum_of_shifts
 from graphopt_passes.vertical.affine import AFFINE_OPS, Affine, Channels, affine_at
 
 # Affine operators in a row on one part.
@@ -28,11 +28,15 @@ class Part:
     steps: tuple[Affine, ...]
 
     def vectors(self) -> tuple[Array, Array]:
-        """s and t of the whole part, s·x + t."""
+        """s and t of the whole part, s·x + t. Raises RewriteRefusedError."""
         scale, shift = np.ones(len(self.indices)), np.zeros(len(self.indices))
+        added = shift  # the largest shift so far, as it was when it was added
+        assert self.source.dtype is not None
         for step in self.steps:
             s, t = step.vectors()
-            scale, shift = scale * s, shift * s + t
+            summed = shift.any() and t.any()
+            shift = sum_of_shifts(self.source.dtype, shift * s, t, unscaled=added) if summed else shift * s + t
+            scale, added = scale * s, np.maximum(added, np.abs(t))
         return scale, shift
 
 

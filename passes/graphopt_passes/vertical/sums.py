@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphopt.facts import Facts
-from graphopt.graph import Array, Node, Tensor
+from graphopt.graph import Array, Constant, Node, Tensor
 from graphopt.rewrite import Rewriter
 from graphopt.rule import Exactness, NoMatch, Refused, Rule
-from graphopt_passes.common.folding import Folded, copies_much, exact_values, fold, peak, sum_of_shifts
+from graphopt_passes.common.folding import Folded, copies_much, exact_values, fold, may_round, peak, sum_of_shifts
 from graphopt_passes.vertical.branches import sum_terms
 from graphopt_passes.vertical.compose import matrix_of
 from graphopt_passes.vertical.fold_after import fold_bias
@@ -34,12 +34,12 @@ class Summed:
         biases = [part.bias_values() for part in self.parts if part.bias is not None]
         return sum_of_shifts(self.parts[0].weights.dtype, *biases) if biases else None
 
-    def weight(self, shape: tuple[int, ...], compute: Callable[[], Array], edit: Rewriter) -> Tensor:
-        """The summed weight, once it is sure that its type holds it. Raises RewriteRefusedError."""
+    def weight(self, shape: tuple[int, ...], axis: int, compute: Callable[[], Array], edit: Rewriter) -> Tensor:
+        """The summed weight, its outputs on `axis`, once its type surely holds it. Raises RewriteRefusedError."""
         first = self.parts[0]
         top = sum(peak(part.weights) * abs(part.node.float_attr("alpha", 1.0)) for part in self.parts)
         folded = Folded(first.weights.dtype, shape, compute)
-        return edit.constant(fold(folded, channel_axis=first.weight_axis, bounds=(1.0, top)), first.weight.name)
+        return edit.constant(fold(folded, channel_axis=axis, bounds=(1.0, top)), first.weight.name)
 
     def finish(self, made: Node, edit: Rewriter) -> None:
         """Adds the other terms to what was made, and puts it in the place of the sum."""
@@ -60,6 +60,8 @@ class _MergeSum(Rule[Summed]):
         if facts.opset(node) < 7:
             return NoMatch("before opset 7 a sum broadcasts in its own way", node)
         terms = sum_terms(node, facts)
+        if any(map(may_round, terms)):
+            return NoMatch("it adds a constant that is large enough to round the other terms, which may be meant", node)
         views = {t: v for t in terms if (v := self._view(t, facts)) is not None}
         for first in views.values():
             found = [t for t, v in views.items() if v is first or self.fits(first, v)]
@@ -108,13 +110,17 @@ class MergeParallelProducts(_MergeSum):
         gemm = next((p for p in parts if isinstance(p, GemmLinear)), None)
         if gemm is None:
             weights = [p.weights for p in parts]
-            weight = found.weight(weights[0].shape, lambda: np.asarray(sum(map(exact_values, weights))), edit)
+            weight = found.weight(weights[0].shape, first.weight_axis, lambda: _sum_of(weights), edit)
             return found.finish(first.rebuild(edit, first.data, weight, None), edit)
-        weight = found.weight((first.in_channels, first.channels), lambda: _summed_matrices(parts), edit)
+        weight = found.weight((first.in_channels, first.channels), 1, lambda: _summed_matrices(parts), edit)
         values = found.bias
         bias = None if values is None else edit.constant(fold_bias(gemm, values), f"{weight.name}.bias")
         attrs = {"alpha": 1.0, "beta": 1.0, "transB": 0}
         return found.finish(edit.like(gemm.node, [gemm.data, weight, bias], **attrs), edit)
+
+
+def _sum_of(weights: Sequence[Constant]) -> Array:
+    return np.asarray(sum(map(exact_values, weights)))
 
 
 def _summed_matrices(parts: Sequence[Linear]) -> Array:
@@ -159,7 +165,7 @@ class MergeParallelConvTransposes(_MergeSum):
                 summed[place] += exact_values(kernel)
             return summed
 
-        weight, values = found.weight(shape, total, edit), found.bias
+        weight, values = found.weight(shape, first.weight_axis, total, edit), found.bias
         bias = None if values is None else edit.constant(fold_bias(first, values), f"{weight.name}.bias")
         inputs = [first.data, weight, bias]
         geometry = {

@@ -201,3 +201,20 @@ def test_where_a_product_takes_it_in_the_numbers_are_equal(data: st.DataObject) 
         check_numbers(before, result, exact=False)
     else:
         assert result == before
+
+
+def test_a_scale_that_float16_holds_coarsely_is_left() -> None:
+    """0.001 · 0.0001 is a subnormal of float16, a fifth larger."""
+    text = "g (float16[1,4,8,8] x) => (float16[A,B,C,D] y) { w = DequantizeLinear(q, c) a = Conv(x, w) y = Mul(a, s) }"
+    weights = {"q": WEIGHTS["q"], "c": np.float16(0.001), "s": np.float16(1e-4)}
+    check_untouched(RULE, model(text, weights, opset=21), "too small to keep its precision")
+
+
+def test_the_bias_has_the_type_of_the_conv() -> None:
+    text = """g (float16[1,4,8,8] x) => (float16[A,B,C,D] y) {
+        w = DequantizeLinear<output_dtype=10>(q, one) a = Conv(x, w) y = Sub(a, t) }"""
+    weights = {"q": WEIGHTS["q"], "one": np.float32(0.01), "t": normal(6, 1, 1).astype(np.float16)}
+    after, log = apply(RULE, model(text, weights, opset=23))
+    assert len(log.applications) == 1
+    onnx.checker.check_model(after, full_check=True)
+    assert [i.data_type for i in after.graph.initializer if list(i.dims) == [6]] == [onnx.TensorProto.FLOAT16]

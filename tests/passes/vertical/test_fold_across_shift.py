@@ -112,3 +112,13 @@ def test_where_it_fires_the_numbers_are_equal(data: st.DataObject) -> None:
         check_numbers(before, result, exact=False)
     else:
         assert result == before
+
+
+def test_before_opset_7_it_is_left_alone() -> None:
+    """An Add of opset 6 broadcasts only where it says from which axis."""
+    text = (
+        "g (float[2,4,8,8] x) => (float[A,B,C,D] y) "
+        f"{{ k = Mul<broadcast=1, axis=1>(x, s) l = Add<broadcast=1, axis=1>(k, t) y = {PADDED}(l, w) }}"
+    )
+    weights = {**WEIGHTS, "s": normal(4), "t": normal(4, seed=1)}
+    check_untouched(RULE, model(text, used(weights, text), opset=6), "before opset 7")

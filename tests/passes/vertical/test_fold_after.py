@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from graphopt.rule import Rule
 from graphopt_passes.vertical import FuseVertical
 from graphopt_passes.vertical.fold_after import (
     FoldBatchNormIntoConv,
@@ -343,3 +346,25 @@ def test_where_it_fires_the_numbers_are_equal(data: st.DataObject) -> None:
         assert result == before
     per_channel = shape in [(), (1,), (6, 1, 1), (1, 6, 1, 1)] or "Batch" in affine
     assert bool(log.applications) == per_channel
+
+
+@pytest.mark.parametrize("columns", ["4", "5", "N"])
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        (FoldBatchNormIntoMatmul(), "t = MatMul(w, x) y = BatchNormalization(t, g, b, m, v)"),
+        (FoldShiftIntoMatmul(), "t = MatMul(w, x) y = Sub(c, t)"),
+        (FoldShiftIntoMatmul(), "t = MatMul(w, x) y = Sub(one, t)"),
+    ],
+)
+def test_a_weight_on_the_left_gets_a_bias_for_each_row(rule: Rule[Any], text: str, columns: str) -> None:
+    """The bias is [C, 1]: as [C] it would lie along the columns, unseen where there are as many."""
+    full = f"g (float[2,3,{columns}] x) => (float[A,B,D] y) {{ {text} }}"
+    weights = {"w": normal(4, 3), "c": normal(4, 1), "one": np.float32(1), **statistics(4)}
+    check_rewrite(rule, model(full, used(weights, full)), ["Add", "MatMul"])
+
+
+def test_before_opset_7_products_are_left_alone() -> None:
+    text = "g (float[4,4] x) => (float[A,B] y) { t = MatMul(x, w) y = BatchNormalization<is_test=1>(t, g, b, m, v) }"
+    weights = {"w": normal(4, 4), **statistics(4)}
+    check_untouched(FoldBatchNormIntoMatmul(), model(text, used(weights, text), opset=6), "no Gemm")

@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import ModelProto
 
+from graphopt.graph import import_model
+from graphopt_passes.vertical.geometry import may_pad
 from graphopt_passes.vertical.pads import (
     FoldPadIntoAveragePool,
     FoldPadIntoConv,
@@ -162,3 +164,19 @@ def test_a_stride_larger_than_the_kernel_keeps_auto_pad() -> None:
         '{ y = MaxPool<auto_pad = "SAME_UPPER", kernel_shape = [1, 1], strides = [3, 3]>(x) }'
     )
     check_untouched(MakePadsExplicit(), model(text), because="negative pads")
+
+
+def test_the_magnitude_of_the_least_integer_is_negative() -> None:
+    text = "g (int8[1,1,4,4] x) => (int8[A,B,C,D] y) { r = Abs(x) q = Pad(r, p) y = MaxPool<kernel_shape=[2,2]>(q) }"
+    pads = {"p": np.array([0, 0, 1, 1, 0, 0, 1, 1])}
+    check_untouched(FoldPadIntoMaxPool(), model(text, pads), "may be a maximum")
+
+
+def test_what_output_padding_adds_is_no_part_of_valid() -> None:
+    graph = import_model(
+        model(
+            "g (float[1,1,4,4] x, float[1,1,1,1] w) => (float[A,B,C,D] y) "
+            '{ y = ConvTranspose<auto_pad = "VALID", output_padding = [1, 1], strides = [2, 2]>(x, w) }'
+        )
+    )
+    assert may_pad(next(iter(graph.graph.nodes)))

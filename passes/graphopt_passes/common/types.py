@@ -1,0 +1,36 @@
+"""Which types operators take, by the standard's own schemas."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from onnx import TensorProto, defs
+
+from graphopt.facts import Facts
+from graphopt.graph import Node, Tensor
+
+
+@lru_cache(maxsize=1024)
+def takes(op: str, opset: int, dtype: int | None) -> bool:
+    """Whether the operator's first input may have this type in this opset; unknown means no.
+
+    False, too, for an operator that the opset lacks, has deprecated, or that has no inputs.
+    """
+    if dtype is None:
+        return False
+    try:
+        schema = defs.get_schema(op, opset, "")
+        name = TensorProto.DataType.Name(dtype).lower()
+    except (defs.SchemaError, ValueError):
+        return False
+    return not schema.deprecated and bool(schema.inputs) and f"tensor({name})" in schema.inputs[0].types
+
+
+def takes_result_of(node: Node, mover: Node, source: Tensor, facts: Facts) -> bool:
+    """Whether `mover`, which moves the elements of `source` before `node` works on them, may do so with its result.
+
+    That is a question only where `node` makes another type of it. Types that are not known (in functions) are taken
+    for the same.
+    """
+    made = node.int_attr("to", 0) if node.op == "Cast" else node.result.dtype
+    return made in (None, source.dtype) or takes(mover.op, facts.opset(node), made)

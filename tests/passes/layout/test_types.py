@@ -1,0 +1,51 @@
+"""Rules that move or drop operators, where the types that these take or pass through decide."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from graphopt_passes.layout import SimplifyLayout
+from tests.support.models import Arrays, model
+from tests.support.rewrites import check_untouched
+
+RULES = {rule.name: rule for rule in SimplifyLayout.rules}
+
+
+@pytest.mark.parametrize(
+    ("down", "up"), [("<output_dtype=10>", ""), ("", "<precision=10>")], ids=["dequantized to float16", "in float16"]
+)
+@pytest.mark.parametrize(("kind", "dtype", "scale"), [("int8", np.int8, 1e6), ("uint16", np.uint16, 0.01)])
+def test_what_is_quantized_again_was_float32_between(down: str, up: str, kind: str, dtype: type, scale: float) -> None:
+    """float16 overflows beyond 65504, and has 11 bits for the 16 of uint16."""
+    before = model(
+        f"g ({kind}[3] x) => ({kind}[3] y) {{ a = DequantizeLinear{down}(x, s, z) y = QuantizeLinear{up}(a, s, z) }}",
+        {"s": np.float32(scale), "z": np.array(0, dtype)},
+        opset=23,
+    )
+    check_untouched(RULES["drop-requantization"], before, "not float32 between")
+
+
+@pytest.mark.parametrize("casts", ["<to=11>(x) <to=6>", "<to=1>(x) <to=2>"])
+def test_integers_that_pass_through_a_float_to_less_room(casts: str) -> None:
+    """uint32 → double → int32 of 3·10⁹, int8 → float → uint8 of −1: ONNX defines no result of the second Cast."""
+    source, (first, second) = ("uint32" if "11" in casts else "int8"), casts.split("(x) ")
+    result = "int32" if second == "<to=6>" else "uint8"
+    text = f"g ({source}[3] x) => ({result}[3] y) {{ a = Cast{first}(x) y = Cast{second}(a) }}"
+    check_untouched(RULES["compose-casts"], model(text), "undefined")
+
+
+@pytest.mark.parametrize(
+    ("rule", "opset", "text", "kind"),
+    [
+        ("sink-reshape-below-pointwise", 8, "a = Flatten(x) b = Cast<to=7>(a) y = Reshape(b, s)", "int64"),
+        ("sink-transpose-below-pointwise", 19,
+         "a = Transpose<perm=[1,0,2]>(x) b = Cast<to=17>(a) y = Cast<to=1>(b)", "float"),
+    ],
+)  # fmt: skip
+def test_what_moves_takes_the_type_that_is_made(rule: str, opset: int, text: str, kind: str) -> None:
+    weights: Arrays = {"s": np.array([4, -1])} if " s)" in text else {}
+    before = model(
+        f"g (float[2,3,4] x) => ({kind}[{'A,B' if weights else 'A,B,C'}] y) {{ {text} }}", weights, opset=opset
+    )
+    check_untouched(RULES[rule], before, "does not take the type")

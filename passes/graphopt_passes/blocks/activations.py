@@ -12,8 +12,9 @@ from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor
 from graphopt.rewrite import Rewriter
 from graphopt.rule import Exactness, NeedsOpset, NoMatch, Refused, Rule
-from graphopt_passes.blocks.terms import clip_at, close, inner, polynomial, product_at, splits, with_scalar
+from graphopt_passes.blocks.terms import clip_at, close, inner, may_round, polynomial, product_at, splits, with_scalar
 from graphopt_passes.common.folding import FLOATS
+from graphopt_passes.common.types import takes
 
 # ONNX Runtime has Mul, Max, Clip and Tanh of doubles, and no Gelu, HardSigmoid, HardSwish, LeakyRelu, Mish or PRelu.
 FEW_FOR_DOUBLES = "its data is of doubles, for which the runtime lacks the operator, or its numbers are of float32"
@@ -43,6 +44,12 @@ def needs_opset(node: Node, facts: Facts, op: str, version: int, what: str) -> R
     return NeedsOpset(reason, node, op, version)
 
 
+def lacks_type(node: Node, facts: Facts, op: str, dtype: int | None) -> Refused | None:
+    """The refusal where `op` of the graph's opset does not take data of this type, such as bfloat16 in older ones."""
+    opset = facts.opset(node)
+    return None if takes(op, opset, dtype) else Refused(f"{op} of opset {opset} does not take data of this type", node)
+
+
 class _Recognize(Rule[Activation]):
     """A composite activation becomes one operator."""
 
@@ -62,7 +69,8 @@ class _Recognize(Rule[Activation]):
             return NoMatch("its data is not known to be of floats", node)
         if found.x.dtype == TensorProto.DOUBLE and not self.for_doubles:
             return Refused(FEW_FOR_DOUBLES, node)
-        return needs_opset(found.core or node, facts, *self.operator) or found
+        refusal = needs_opset(found.core or node, facts, *self.operator)
+        return refusal or lacks_type(node, facts, found.op, found.x.dtype) or found
 
     def rewrite(self, found: Activation, edit: Rewriter) -> None:
         edit.replace(found.last, edit.node(found.op, [found.x], found.attrs, name=found.last.name))
@@ -161,7 +169,7 @@ class RecognizeHardSigmoid(_Recognize):
         return Activation(node, x, "HardSigmoid", {"alpha": slope * coefficient, "beta": offset * coefficient})
 
     def _line(self, tensor: Tensor, facts: Facts) -> tuple[Tensor, float, float] | None:
-        """x, a, b of `tensor` = a·x + b, through one Add and one Mul at most."""
+        """x, a, b of `tensor` = a·x + b, through two operators at most, none of which may be meant to round."""
         slope, offset = 1.0, 0.0
         for _ in range(2):
             node = inner(tensor, facts, "Add", "Sub", "Mul", "Div")
@@ -170,6 +178,8 @@ class RecognizeHardSigmoid(_Recognize):
                 break
             data, value, _ = beside
             if node.op in ("Add", "Sub"):
+                if may_round(value, data):
+                    break
                 offset += slope * (value if node.op == "Add" else -value)
             else:
                 slope *= value if node.op == "Mul" else 1 / value

@@ -9,7 +9,7 @@ from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor
 from graphopt.rewrite import Rewriter
 from graphopt.rule import Exactness, NoMatch, Rule
-from graphopt_passes.blocks.activations import Activation, _Recognize
+from graphopt_passes.blocks.activations import Activation, _Recognize, lacks_type
 from graphopt_passes.blocks.norms import NORM_TYPES
 from graphopt_passes.blocks.terms import inner, with_scalar
 
@@ -49,7 +49,7 @@ class RecognizeSigmoid(Rule[Quotient]):
             numerator = None
         if numerator is denominator and numerator is not None:
             return NoMatch("it divides 1 + exp(-x) by itself", node)
-        return Quotient(node, x, numerator)
+        return lacks_type(node, facts, "Sigmoid", x.dtype) or Quotient(node, x, numerator)
 
     def rewrite(self, found: Quotient, edit: Rewriter) -> None:
         gate = edit.node("Sigmoid", [found.x], name=found.last.name)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from graphopt.facts import Facts
-from graphopt.graph import Node, Tensor
+from graphopt.graph import Array, Node, Tensor
 from graphopt.rewrite import Rewriter
 from graphopt.rule import Exactness, NoMatch, Rule
-from graphopt_passes.common.folding import FLOATS, Folded, exact_values, fold
+from graphopt_passes.common.folding import FLOATS, Folded, exact_values, fold, sum_of_shifts
+from graphopt_passes.common.shapes import broadcasts_into
 
 _BY_AXIS = ("LayerNormalization", "RMSNormalization")
 _BY_CHANNEL = ("InstanceNormalization", "GroupNormalization")
@@ -44,6 +46,8 @@ class _TakeIn(Rule[NormThenAffine]):
             shapes = _parameter_shapes(norm, factor, facts)
             if shapes is None:
                 return NoMatch("the other operand does not surely have the shape of the parameters", node)
+            if not all(_fits(t, norm, shapes[0]) for t in norm.inputs[1:]):
+                return NoMatch("the normalization's own parameters have more dimensions than it normalizes", node)
             found = NormThenAffine(norm, node, factor, *shapes)
             problem = self.problem(found, facts)
             return found if problem is None else NoMatch(problem, node)
@@ -63,7 +67,7 @@ class FoldScaleIntoNorm(_TakeIn):
     """norm(x, γ, β) · s = norm(x, γ·s, β·s); where γ is 1 and there is no β, s may be computed.
 
     norm is LayerNormalization or RMSNormalization, s [*D] for the normalized dimensions D, or InstanceNormalization or
-    GroupNormalization, s [C, 1, ...].
+    GroupNormalization, s [C, 1, ...]. Constants γ and β broadcast to [*D], or are [C].
 
     Opsets: 7 on. Exactness: reassociates. Source: ONNX operator LayerNormalization.
     """
@@ -93,7 +97,8 @@ class FoldShiftIntoNorm(_TakeIn):
     """norm(x, γ, β) + t = norm(x, γ, β + t); where there is no β, or it is 0, t may be computed.
 
     norm is LayerNormalization, t [*D] for the normalized dimensions D, or InstanceNormalization or
-    GroupNormalization, t [C, 1, ...].
+    GroupNormalization, t [C, 1, ...]. Constants γ and β broadcast to [*D], or are [C]. Not where β or t is so large
+    that it may be meant to round: norm(x) + c − c.
 
     Opsets: 7 on. Exactness: reassociates. Source: ONNX operator LayerNormalization.
     """
@@ -114,18 +119,28 @@ class FoldShiftIntoNorm(_TakeIn):
         if factor.constant is None:
             self.replace(found, scale, factor, edit)
             return
-        self.replace(found, scale, _combined(found, bias, np.add, edit), edit)
+        constant = factor.constant
+
+        def added(old: Array, new: Array) -> Array:
+            return sum_of_shifts(constant.dtype, old, new)
+
+        self.replace(found, scale, _combined(found, bias, added, edit), edit)
 
 
-def _combined(found: NormThenAffine, old: Tensor | None, function: np.ufunc, edit: Rewriter) -> Tensor:
-    """`function` of an old parameter (0 where there is none) and the factor, as a new constant of the norm's shape."""
+def _combined(
+    found: NormThenAffine, old: Tensor | None, function: Callable[[Array, Array], Array], edit: Rewriter
+) -> Tensor:
+    """`function` of an old parameter and the factor, or the factor alone, as a new constant of the norm's shape.
+
+    Raises RewriteRefusedError, also where `function` does.
+    """
     factor, shape, own = found.factor.constant, found.shape, found.own
     assert factor is not None
     kept = old.constant if old is not None else None
 
-    def values() -> np.typing.NDArray[np.float64]:
+    def values() -> Array:
         numbers = exact_values(factor).reshape(own)
-        return np.asarray(np.broadcast_to(function(exact_values(kept) if kept is not None else 0.0, numbers), shape))
+        return np.asarray(np.broadcast_to(numbers if kept is None else function(exact_values(kept), numbers), shape))
 
     name = found.factor.name if factor.size > 1 else f"{found.norm.label}.parameter"
     return edit.constant(fold(Folded(factor.dtype, shape, values)), name)
@@ -152,6 +167,14 @@ def _parameter_shapes(norm: Node, factor: Tensor, facts: Facts) -> tuple[tuple[i
     if factor.constant is None:
         return (shape, own) if own == shape else None
     return (shape, own) if all(o in (1, d) for o, d in zip(own, shape, strict=True)) else None
+
+
+def _fits(parameter: Tensor | None, norm: Node, shape: tuple[int, ...]) -> bool:
+    """Whether the old parameter, where it is a constant, has no number more than the new one of `shape`."""
+    if parameter is None or parameter.constant is None:
+        return True
+    own = parameter.constant.shape
+    return broadcasts_into(own, shape) if norm.op in _BY_AXIS else own == shape
 
 
 def is_all(tensor: Tensor | None, number: float, facts: Facts) -> bool:

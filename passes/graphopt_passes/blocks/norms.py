@@ -15,7 +15,7 @@ from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor, numpy_dtype
 from graphopt.rewrite import Rewriter
 from graphopt.rule import Exactness, NoMatch, Rule
-from graphopt_passes.blocks.activations import needs_opset
+from graphopt_passes.blocks.activations import lacks_type, needs_opset
 from graphopt_passes.blocks.terms import inner, read_only_by, with_scalar
 from graphopt_passes.common.arguments import ints_argument, normalized_axes
 
@@ -238,7 +238,9 @@ class RecognizeInstanceNorm(RecognizeNorm[Core]):
         core = self.find(node, facts)
         if isinstance(core, NoMatch):
             return core
-        return core if is_spatial(core) else NoMatch("it is another normalization", node)
+        if not is_spatial(core):
+            return NoMatch("it is another normalization", node)
+        return lacks_type(node, facts, "InstanceNormalization", core.x.dtype) or core
 
     def rewrite(self, found: Core, edit: Rewriter) -> None:
         assert found.x.shape is not None

@@ -10,14 +10,14 @@ from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor
 from graphopt.rewrite import Rewriter
 from graphopt.rule import Exactness, NoMatch, Refused, Rule
-from graphopt_passes.blocks.activations import FEW_FOR_DOUBLES, Activation, _Recognize
+from graphopt_passes.blocks.activations import FEW_FOR_DOUBLES, Activation, _Recognize, lacks_type
 from graphopt_passes.blocks.terms import clip_at, inner, polynomial, product_at
 from graphopt_passes.common.folding import FLOATS, Folded, exact_values, fold
 from graphopt_passes.common.shapes import broadcasts_into
 
 
 class RecognizeLeakyRelu(_Recognize):
-    """Max(x, α·x) = LeakyRelu(x, α) for 0 ≤ α ≤ 1; x of any shape.
+    """Max(x, α·x) = LeakyRelu(x, α) for 0 < α ≤ 1; x of any shape. 0·∞ is no number, so that α is not 0.
 
     Opsets: 8 on. Exactness: reassociates. Source: ONNX operator LeakyRelu.
     """
@@ -31,7 +31,7 @@ class RecognizeLeakyRelu(_Recognize):
             return None
         for x, other in ((first, second), (second, first)):
             line = polynomial(other, x, facts) if other is not x else None
-            if line is not None and len(line) == 2 and line[0] == 0 and 0 <= line[1] <= 1:
+            if line is not None and len(line) == 2 and line[0] == 0 and 0 < line[1] <= 1:
                 return Activation(node, x, "LeakyRelu", {"alpha": line[1]})
         return None
 
@@ -49,13 +49,14 @@ class TwoSlopes:
 class RecognizePRelu(Rule[TwoSlopes]):
     """Relu(x) + s·min(x, 0) = PRelu(x, s), s a constant that broadcasts to x; a scalar s makes a LeakyRelu.
 
-    min(x, 0) is also written −Relu(−x) or (x − |x|) / 2.
+    min(x, 0) is also written −Relu(−x) or (x − |x|) / 2, which is no number for x = ∞.
 
     Opsets: 7 on. Exactness: reassociates. Source: ONNX operators PRelu, LeakyRelu; He et al. 2015, arXiv 1502.01852.
     """
 
     roots = ("Add", "Sub")
     exactness = Exactness.REASSOCIATES
+    needs_finite = True
 
     def match(self, node: Node, facts: Facts) -> TwoSlopes | NoMatch:
         inputs = node.inputs
@@ -73,6 +74,9 @@ class RecognizePRelu(Rule[TwoSlopes]):
                 return NoMatch("the slope does not surely broadcast to the data", node)
             if x.dtype == TensorProto.DOUBLE:
                 return Refused(FEW_FOR_DOUBLES, node)
+            refusal = lacks_type(node, facts, "LeakyRelu" if slope is None else "PRelu", x.dtype)
+            if refusal is not None:
+                return refusal
             return TwoSlopes(node, x, -coefficient if node.op == "Sub" else coefficient, slope)
         return NoMatch("it is no sum of a Relu and a multiple of the negative part", node)
 

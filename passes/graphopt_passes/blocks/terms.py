@@ -14,7 +14,7 @@ from ml_dtypes import finfo
 
 from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor, numpy_dtype
-from graphopt_passes.common.folding import FLOATS
+from graphopt_passes.common.folding import FLOATS, rounds_at
 
 # What an expression may hold at most: a rule looks at a few nodes, whatever the graph.
 MOST_FACTORS = 4
@@ -30,6 +30,14 @@ def close(value: float, expected: float, tensor: Tensor) -> bool:
         return False
     eps = float(finfo(numpy_dtype(tensor.dtype)).eps)  # type: ignore[no-untyped-call]
     return abs(value - expected) <= 4 * eps * max(abs(expected), 1e-6)
+
+
+def may_round(value: float, tensor: Tensor) -> bool:
+    """Whether `value` may be added to numbers of the tensor's type in order to round them.
+
+    x + c − c is no x where c is large: 1.5 · 2²³ rounds float32 to integers. True, too, where the type is unknown.
+    """
+    return tensor.dtype not in FLOATS or abs(value) >= rounds_at(tensor.dtype)
 
 
 def scalar_beside(constant: Tensor | None, data: Tensor | None, facts: Facts) -> float | None:
@@ -114,7 +122,10 @@ def _is_product(node: Node, facts: Facts) -> bool:
 
 
 def polynomial(tensor: Tensor | None, x: Tensor, facts: Facts, depth: int = 0) -> Polynomial | None:
-    """The coefficients of `tensor` as a polynomial of x of degree `MOST_DEGREE` at most; None when it is none."""
+    """The coefficients of `tensor` as a polynomial of x of degree `MOST_DEGREE` at most; None when it is none.
+
+    None, too, where a number is added that may be meant to round.
+    """
     if tensor is x:
         return (0.0, 1.0)
     node = inner(tensor, facts, "Add", "Sub", "Mul", "Div", "Pow", "Neg")
@@ -125,6 +136,8 @@ def polynomial(tensor: Tensor | None, x: Tensor, facts: Facts, depth: int = 0) -
     beside = with_scalar(node, facts)
     if beside is not None:
         data, value, first = beside
+        if node.op in ("Add", "Sub") and may_round(value, x):
+            return None
         return _with_constant(node.op, polynomial(data, x, facts, depth + 1), value, first)
     if facts.opset(node) < 7:
         return None

@@ -6,6 +6,7 @@ from onnx import TensorProto
 
 from graphopt.graph import Constant, Node, Tensor
 from graphopt.rewrite import Rewriter
+from graphopt_passes.dead_layers.leftovers import is_in_function
 
 ANY_TYPE_SINCE = 9
 FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE})
@@ -26,8 +27,13 @@ def settle(tensor: Tensor, constant: Constant, edit: Rewriter) -> None:
 
 
 def can_settle(tensor: Tensor, dtype: int) -> bool:
-    """Whether a constant may stand for `tensor`: before opset 9 a Constant node makes floats only (Constant-1)."""
-    return not tensor.is_output or tensor.graph.opset >= ANY_TYPE_SINCE or dtype in FLOATS
+    """Whether a constant may stand for `tensor`: before opset 9 a Constant node makes floats only (Constant-1).
+
+    A graph output is made by such a node, and so is every constant of a function, which has no initializers.
+    """
+    if tensor.graph.opset >= ANY_TYPE_SINCE or dtype in FLOATS:
+        return True
+    return not tensor.is_output and not is_in_function(tensor.graph)
 
 
 def used_outputs(node: Node) -> list[Tensor]:

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from onnx import AttributeProto
+from onnx import AttributeProto, NodeProto
 
 from graphopt.facts import Facts
 from graphopt.graph import AttributeRef, Function, Graph, Node, Tensor
 from graphopt.graph.copies import Copier
+from graphopt.graph.exporter import attribute_proto
 from graphopt.graph.importer import constant_of
 from graphopt.graph.node import decode_attribute
 from graphopt.node_types import infer_node
@@ -93,17 +94,25 @@ class _Inliner(Copier):
     def bare(self, node: Node) -> Node:
         if not any(isinstance(value, AttributeRef) for value in node.attrs.values()):
             return super().bare(node)
-        attrs = {}
-        for name, value in node.attrs.items():
-            if not isinstance(value, AttributeRef):
-                attrs[name] = value
-            elif value.name in self.attributes:
-                attrs[name] = self.attributes[value.name]
-        made = Node(node.op_type, node.domain, name=node.name, attrs=attrs)
+        made = Node(node.op_type, node.domain, name=node.name, proto=self._filled_in(node))
         made.op = node.op
         while made.op.startswith(_REFERS):
             made.op = made.op.removeprefix(_REFERS)
         return made
+
+    def _filled_in(self, node: Node) -> NodeProto:
+        """What the file says of the node, overload and metadata included, with values for references."""
+        assert node.proto is not None  # only nodes of the file refer to attributes
+        result = NodeProto()
+        result.CopyFrom(node.proto)
+        del result.attribute[:]
+        for attribute in node.proto.attribute:
+            if not attribute.ref_attr_name:
+                result.attribute.append(attribute)
+            elif attribute.ref_attr_name in self.attributes:
+                value = self.attributes[attribute.ref_attr_name]
+                result.attribute.append(attribute_proto(attribute.name, value, node.op_type))
+        return result
 
     def node(self, node: Node, graph: Graph) -> Node:
         made = super().node(node, graph)

@@ -35,7 +35,8 @@ class DropUnreadOutputs(Rule[tuple[Node, int]]):
     """An optional last output that nothing reads becomes absent: Dropout's mask, MaxPool's indices, LSTM's states.
 
     Only where the operator's schema calls the output optional. Not for BatchNormalization, whose number of outputs says
-    whether it trains (before opset 14) or follows from it (since). Exact.
+    whether it trains (before opset 14) or follows from it (since), nor for the present states of an Attention with past
+    ones: it has both or neither. Exact.
     """
 
     roots = (ANY,)
@@ -49,12 +50,20 @@ class DropUnreadOutputs(Rule[tuple[Node, int]]):
             return NoMatch("its last output is read", node)
         if node.op == "BatchNormalization":
             return NoMatch("its number of outputs goes with training or inference", node)
+        if _is_present_state(node, last):
+            return NoMatch("past and present states go together", node)
         if not _is_optional(node.op, facts.opset(node), last):
             return NoMatch("its last output is not optional", node)
         return node, last
 
     def rewrite(self, found: tuple[Node, int], edit: Rewriter) -> None:
         edit.drop_output(*found)
+
+
+def _is_present_state(node: Node, index: int) -> bool:
+    """Whether output `index` is a present key or value, of an Attention that is given a past one."""
+    has_past = node.input(4) is not None or node.input(5) is not None
+    return node.op == "Attention" and has_past and index in (1, 2)
 
 
 @lru_cache(maxsize=4096)

@@ -31,7 +31,8 @@ class UnrollLoop(Rule[KnownTrips]):
     A collected value is Concat(Unsqueeze(t_0), ..., Unsqueeze(t_k-1)) along a new first axis. Only where the body
     returns its condition as it came in, or true: then k alone decides. Up to `trips` iterations of up to `nodes` nodes
     together; a body with random operators not, since a seed would start anew in each copy; none where a
-    collected value is read not, since its shape is not known. Opset 7 on. Exact.
+    collected value is read not, since its shape is not known. Nor where the body declares its iteration number or its
+    condition as anything but a scalar: runtimes make them of the declared rank. Opset 7 on. Exact.
     """
 
     roots = ("Loop",)
@@ -55,6 +56,8 @@ class UnrollLoop(Rule[KnownTrips]):
             return NoMatch("it collects nothing, of a shape that is not known", node)
         if trips > 0 and not all(n.bodies or is_pure(n, facts) for n in inner):
             return Refused("its body may be random or keep a state", node)
+        if trips > 0 and not all(_is_scalar(t) for t in old.body.inputs[:2]):
+            return Refused("its body declares its iteration number or condition as no scalar", node)
         return KnownTrips(old, trips)
 
     def _too_large(self, node: Node) -> NoMatch:
@@ -105,6 +108,12 @@ def _trips(old: Iteration, facts: Facts) -> int | None:
     if count is None or goes is None or not keeps_going:
         return None
     return max(0, int(count))
+
+
+def _is_scalar(tensor: Tensor) -> bool:
+    """Whether the body's input is declared as []; also where nothing is said of its shape, or nothing reads it."""
+    declared = tensor.info.type.tensor_type if tensor.info is not None else None
+    return declared is None or not declared.HasField("shape") or not declared.shape.dim or not tensor.is_used
 
 
 def _write_out(old: Iteration, trip: int, graph: Graph, copier: Copier, edit: Rewriter) -> None:

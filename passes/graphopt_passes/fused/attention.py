@@ -61,24 +61,38 @@ def attention_block(node: Node, facts: Facts) -> AttentionBlock | NoMatch:
     k = key(scores.key, facts) if key is not None else None
     if q is None or k is None or v is None or len({(h.heads, h.width) for h in (q, k, v)}) > 1:
         return NoMatch("query, key and value are no equal heads of tensors of rank 3", node)
-    masks = _masks(scores, q, softmax, facts)
+    if not _share_batch((q, k, v)):
+        return NoMatch("query, key and value have not surely one batch", node)
+    masks = _masks(scores, (q, k), softmax, facts)
     if isinstance(masks, NoMatch):
         return masks
     return AttentionBlock(node, scores.scale, masks, _dim(scores.q.shape, 2), q, k, v)
 
 
-def _masks(scores: Scores, q: Heads, softmax: Node, facts: Facts) -> tuple[Mask, ...] | NoMatch:
-    """The masks, when their sum can be an `attention_bias`: [B or 1, h or 1, S, L], no truth values."""
+def _share_batch(heads: Sequence[Heads]) -> bool:
+    """Whether the tensors of all heads, of rank 3, are one, or surely have the same first dimension."""
+    first, *others = (h.source for h in heads)
+    batch = _dim(first.shape, 0)
+    return all(s is first or (batch is not None and _dim(s.shape, 0) == batch) for s in others)
+
+
+def _masks(scores: Scores, heads: tuple[Heads, Heads], softmax: Node, facts: Facts) -> tuple[Mask, ...] | NoMatch:
+    """The masks, when their sum can be an `attention_bias`: [B or 1, h or 1, S, L], no truth values.
+
+    B, h, S and L are those of query and key, `heads`: the scores may have been enlarged by a mask already.
+    """
     if scores.allowed is not None:
         return Refused("its mask of truth values would have to become numbers", softmax)
-    full = softmax.result.shape
+    q, k = heads
+    full: Shape = (_dim(q.source.shape, 0), q.heads, _dim(q.source.shape, 1), _dim(k.source.shape, 1))
     masks = []
     for tensor in scores.masks:
         mask = mask_of(tensor, facts)
         if mask is None:
             return Refused("a mask holds the type's lowest number, which runtimes take for no key at all", softmax)
-        fits = broadcasts_into(tensor.shape, full) and tensor.shape and full is not None
-        if not fits or tensor.shape is None or full is None or tensor.shape[-1] != full[-1]:
+        if not broadcasts_into(tensor.shape, full):
+            return Refused("a mask may enlarge the scores", softmax)
+        if not tensor.shape or full[-1] is None or tensor.shape[-1] != full[-1]:
             return Refused("a mask has not surely one column a key", softmax)
         masks.append(mask)
     return tuple(masks)
@@ -182,7 +196,8 @@ class FuseMultiHeadAttention(Rule[AttentionBlock]):
     """Reshape(Transpose(softmax(c·Q·Kᵀ + M)·V)) = com.microsoft::MultiHeadAttention(q, k, v, M, scale=c).
 
     Q, K and V are [B, h, S or L, d]: the heads of q [B, S, h·d], k and v [B, L, h·d], which are tensors of their own
-    or columns of others; the result is [B, S, h·d], float32. M is a sum of masks that broadcast to [B, h, S, L].
+    or columns of others, B surely the same; the result is [B, S, h·d], float32. M is a sum of masks that broadcast to
+    [B, h, S, L].
 
     Opsets: all; only for ONNX Runtime. Exactness: reassociates. Source: ONNX Runtime, docs/ContribOperators.md.
     """

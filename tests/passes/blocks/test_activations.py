@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ml_dtypes import bfloat16
 from onnx import ModelProto, numpy_helper
 
+from graphopt.graph import import_model
+from graphopt.inference import infer_types
 from graphopt_passes.blocks import RecognizeBlocks
+from graphopt_passes.blocks.rectifiers import RecognizePRelu
+from graphopt_passes.blocks.terms import may_round
 from tests.support.models import model
 from tests.support.rewrites import apply, check_numbers, check_rewrite, check_untouched
 
@@ -27,12 +32,20 @@ NUMBERS = {
     "third": 0.3333,
     "quick": 1.702,
     "tenth": 0.1,
+    "magic": 1.5 * 2**23,
+    "small": 1.5 * 2**10,
+    "seven": 7.0,
+    "eight": 8.0,
+    "thousand": 1000.0,
 }
+
+
+TYPES = {"float": np.float32, "double": np.float64, "float16": np.float16, "bfloat16": bfloat16}
 
 
 def graph(text: str, opset: int = 20, dtype: str = "float", shape: str = "2,3,4") -> ModelProto:
     words = set("".join(c if c.isalnum() else " " for c in text).split())
-    numpy_type = {"float": np.float32, "double": np.float64}[dtype]
+    numpy_type = TYPES[dtype]
     weights = {k: np.asarray(v, numpy_type) for k, v in NUMBERS.items() if k in words}
     weights |= {k: v.astype(numpy_type) for k, v in SLOPES.items() if k in words}
     dims = ",".join("ABCD"[: len(shape.split(","))])
@@ -149,6 +162,7 @@ def test_an_older_opset_is_told_what_it_lacks(text: str, opset: int, because: st
         ("a plain clip", "y = Clip(x, zero, one)"),
         ("sigmoid of another", "t = Tanh(x) s = Sigmoid(t) y = Mul(x, s)"),
         ("two plus exp", "e = Exp(x) p = Add(two, e) y = Log(p)"),
+        ("no slope", "a = Mul(x, zero) y = Max(x, a)"),
         ("a steep slope", "a = Mul(x, two) y = Max(x, a)"),
         ("a shifted line", "a = Add(x, tenth) y = Max(x, a)"),
         ("the positive part twice", "r = Relu(x) m = Max(x, zero) s = Mul(tenth, m) y = Add(r, s)"),
@@ -158,6 +172,86 @@ def test_an_older_opset_is_told_what_it_lacks(text: str, opset: int, because: st
 )  # fmt: skip
 def test_leaves_alone(why: str, text: str) -> None:
     check_untouched(RULES, graph(text, opset=17 if "axes=" in text else 20))
+
+
+ROUNDED = "a = Add(x, {0}) b = Sub(a, {0}) "
+
+
+@pytest.mark.parametrize(("dtype", "number"), [("float", "magic"), ("float16", "small")])
+@pytest.mark.parametrize(
+    ("opset", "text"),
+    [
+        (24, "s = Sigmoid(b) y = Mul(x, s)"),
+        (20, "c = Mul(b, tenth) y = Max(x, c)"),
+        (20, "c = Add(b, three) d = Clip(c, zero, six) e = Mul(x, d) y = Div(e, six)"),
+        (20, "c = Div(b, root2) d = Erf(c) e = Add(d, one) f = Mul(x, e) y = Mul(f, half)"),
+        (20, "r = Relu(x) n = Neg(b) m = Relu(n) s = Mul(channel, m) y = Sub(r, s)"),
+    ],
+)
+def test_what_is_rounded_on_purpose_is_not_the_data(dtype: str, number: str, opset: int, text: str) -> None:
+    # x + c - c is x to the nearest integer; a HardSigmoid may be found behind it
+    before = graph(ROUNDED.format(number) + text, opset=opset, dtype=dtype)
+    result, _ = apply(RULES, before)
+    assert [n.op_type for n in result.graph.node][:2] == ["Add", "Sub"]
+    if dtype == "float":
+        check_numbers(
+            before, result, exact=False, inputs={"x": np.linspace(-7, 7, 24, dtype=np.float32).reshape(2, 3, 4)}
+        )
+
+
+@pytest.mark.parametrize("text", [
+    ROUNDED.format("magic") + "c = Clip(b, zero, six) y = Div(c, six)",
+    ROUNDED.format("magic") + "c = Mul(b, sixth) d = Add(c, half) y = Clip(d, zero, one)",
+    "q = Mul(x, two) a = Sub(q, magic) b = Add(a, magic) c = Clip(b, zero, six) y = Div(c, six)",
+])  # fmt: skip
+def test_a_hard_sigmoid_of_what_is_rounded(text: str) -> None:
+    before = graph(text)
+    result, _ = apply(RULES, before)
+    assert [n.op_type for n in result.graph.node][-3:] in (["Add", "Sub", "HardSigmoid"], ["Sub", "Add", "HardSigmoid"])
+    check_numbers(before, result, exact=False, inputs={"x": np.linspace(-1, 7, 24, dtype=np.float32).reshape(2, 3, 4)})
+
+
+@pytest.mark.parametrize(
+    ("dtype", "number", "rounds"),
+    [
+        ("float", "thousand", False), ("float", "magic", True), ("double", "thousand", False),
+        ("double", "magic", True), ("float16", "eight", False), ("float16", "thousand", True),
+        ("bfloat16", "seven", False), ("bfloat16", "eight", True),
+    ],
+)  # fmt: skip
+def test_which_numbers_may_round(dtype: str, number: str, rounds: bool) -> None:
+    imported = import_model(graph("y = Neg(x)", dtype=dtype))
+    (tensor,) = imported.graph.inputs
+    assert may_round(0.0, tensor)  # the type is not known yet
+    infer_types(imported)
+    assert may_round(NUMBERS[number], tensor) is rounds
+    assert may_round(-NUMBERS[number], tensor) is rounds
+
+
+@pytest.mark.parametrize(
+    ("operator", "opset", "text"),
+    [
+        ("Softplus", 22, "e = Exp(x) p = Add(one, e) y = Log(p)"),
+        ("HardSigmoid", 22, "a = Add(x, three) b = Clip(a, zero, six) y = Div(b, six)"),
+        ("HardSwish", 22, "a = Add(x, three) b = Clip(a, zero, six) c = Mul(x, b) y = Div(c, six)"),
+        ("Mish", 22, "s = Softplus(x) t = Tanh(s) y = Mul(x, t)"),
+        ("LeakyRelu", 16, "a = Mul(x, tenth) y = Max(x, a)"),
+        ("LeakyRelu", 16, "r = Relu(x) n = Neg(x) m = Relu(n) s = Mul(tenth, m) y = Sub(r, s)"),
+        ("PRelu", 16, "r = Relu(x) n = Neg(x) m = Relu(n) s = Mul(channel, m) y = Sub(r, s)"),
+    ],
+)
+def test_types_that_an_operator_takes_later(operator: str, opset: int, text: str) -> None:
+    before = graph(text, opset=opset, dtype="bfloat16")
+    assert [n.op_type for n in apply(RULES, before)[0].graph.node] == [operator]
+    if "Softplus(" not in text:  # the arithmetic has an operator that does not take it either
+        check_untouched(RULES, graph(text, opset=opset - 1, dtype="bfloat16"), "does not take data of this type")
+
+
+def test_the_sloped_part_of_infinity() -> None:
+    """(x - |x|) / 2 is no number there, where PRelu gives infinity: the rule says that it needs finite numbers."""
+    before = graph("r = Relu(x) a = Abs(x) d = Sub(x, a) s = Mul(channel, d) y = Add(r, s)")
+    assert [n.op_type for n in apply(RULES, before)[0].graph.node] == ["PRelu"]
+    assert RecognizePRelu.needs_finite
 
 
 def test_constants_rounded_to_another_type_are_told_apart() -> None:

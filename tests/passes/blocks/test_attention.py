@@ -145,6 +145,14 @@ def test_a_mask_of_another_symbol_may_enlarge() -> None:
     check_untouched(RULE, before, "may enlarge", target=Target.PORTABLE)
 
 
+@pytest.mark.parametrize("mask", ["f = Add(s, m)", "f = Where(m, s, minus)"])
+def test_a_mask_of_a_larger_batch_enlarges(mask: str) -> None:
+    text = PLAIN.replace("p = Softmax<axis=-1>(s)", f"{mask} p = Softmax(f)")
+    kind = "bool" if "Where" in mask else "float"
+    before = graph(text, f"float[1,4,5,8] q, float[1,4,7,8] k, float[1,4,7,6] v, {kind}[2,1,5,7] m")
+    check_untouched(RULE, before, "may enlarge", target=Target.PORTABLE)
+
+
 @pytest.mark.parametrize(
     ("why", "text", "inputs", "because"),
     [

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ml_dtypes import bfloat16
 from onnx import ModelProto
 
 from graphopt_passes.blocks import RecognizeBlocks
+from graphopt_passes.blocks.norms import NORM_TYPES
+from graphopt_passes.common.types import takes
 from tests.passes.vertical.weights import normal, used
 from tests.support.models import model
 from tests.support.rewrites import apply, check_numbers, check_rewrite, check_untouched
@@ -34,6 +37,14 @@ WEIGHTS = {
     "some3": normal(3),
     "gc": normal(6, 1, 1),
     "tc": normal(1, 6, 1, 1),
+    "row": normal(1, 6),
+    "deep": normal(1, 1, 6),
+    "full": normal(2, 4, 6),
+    "ones": np.ones((1, 1, 6), np.float32),
+    "one1": np.full(1, 0.5, np.float32),
+    "magic": np.float32(1.5 * 2**23),
+    "unmagic": np.float32(-1.5 * 2**23),
+    "thousands": np.float32(3000),
 }
 MEAN = "ReduceMean<axes=[-1]>"
 
@@ -232,6 +243,70 @@ def test_leaves_alone(why: str, text: str) -> None:
 )  # fmt: skip
 def test_parameters_that_stay_outside(why: str, text: str) -> None:
     check_untouched(RULES, graph(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "n = LayerNormalization(x, row) y = Mul(n, g)",
+        "n = LayerNormalization(x, deep, t) y = Mul(n, g)",
+        "n = LayerNormalization(x, g, full) y = Mul(n, g)",
+        "n = LayerNormalization(x, ones) y = Mul(n, g)",
+        "n = LayerNormalization(x, g, deep) y = Add(n, t)",
+        "n = LayerNormalization(x, g, full) y = Add(n, t)",
+        "n = RMSNormalization(x, row) y = Mul(n, g)",
+    ],
+)
+def test_own_parameters_of_more_dimensions_than_are_normalized(text: str) -> None:
+    before = graph(text, opset=23 if "RMS" in text else 17)
+    check_untouched(RULES, before, "more dimensions than it normalizes")
+
+
+@pytest.mark.parametrize("text", [
+    "n = LayerNormalization(x, one1, one1) k = Mul(n, g) y = Add(k, t)",
+    "n = LayerNormalization<axis=1>(x, row, g) k = Mul(n, wide) y = Add(k, t)",
+])  # fmt: skip
+def test_own_parameters_that_broadcast(text: str) -> None:
+    check_rewrite(RULES, graph(text), ["LayerNormalization"], applied=2)
+
+
+@pytest.mark.parametrize(
+    ("text", "shape", "applied"),
+    [
+        ("n = LayerNormalization(x, g) a = Add(n, magic) y = Add(a, unmagic)", "2,4,6", 1),
+        ("n = LayerNormalization(x, g, t) a = Add(n, magic) y = Add(a, unmagic)", "2,4,6", 0),
+        ("n = InstanceNormalization(x, g, t) a = Add(n, magic) y = Add(unmagic, a)", "2,6,4,5", 0),
+    ],
+)
+def test_shifts_that_may_be_meant_to_round(text: str, shape: str, applied: int) -> None:
+    before = graph(text, shape=shape)
+    result, log = apply(RULES, before)
+    assert len(log.applications) == applied
+    assert any("may be meant" in reason for _, reason in log.refusals)
+    check_numbers(before, result, exact=False)
+
+
+def test_a_large_shift_of_a_plain_norm() -> None:
+    check_rewrite(RULES, graph("n = LayerNormalization(x, g) y = Add(n, thousands)"), ["LayerNormalization"])
+
+
+@pytest.mark.parametrize(("opset", "takes_it"), [(17, False), (21, False), (22, True)])
+def test_an_instance_norm_of_bfloat16(opset: int, takes_it: bool) -> None:
+    mean = ("ReduceMean({}, axes)" if opset >= 18 else "ReduceMean<axes=[2,3]>({})").format
+    text = f"m = {mean('x')} d = Sub(x, m) p = Mul(d, d) v = {mean('p')} a = Add(v, e) s = Sqrt(a) y = Div(d, s)"
+    weights = {"e": np.asarray(1e-3, bfloat16)} | ({"axes": np.array([2, 3])} if opset >= 18 else {})
+    before = model(f"g (bfloat16[2,3,4,5] x) => (bfloat16[A,B,C,D] y) {{ {text} }}", weights, opset=opset)
+    if takes_it:
+        assert [n.op_type for n in apply(RULES, before)[0].graph.node] == ["InstanceNormalization"]
+    else:
+        check_untouched(RULES, before, "does not take data of this type")
+
+
+@pytest.mark.parametrize(
+    ("operator", "opset"), [("LayerNormalization", 17), ("GroupNormalization", 21), ("RMSNormalization", 23)]
+)
+def test_the_other_norms_take_every_type_from_the_start(operator: str, opset: int) -> None:
+    assert all(takes(operator, opset, dtype) for dtype in NORM_TYPES)
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,36 @@ def test_other_outputs_stay(why: str, node: str, opset: int, because: str) -> No
     check_untouched(DropUnreadOutputs(), before, because=because)
 
 
+def attention(outputs: str, past: str, results: str = "") -> ModelProto:
+    """Self-attention over q; `outputs` are its own, `results` those of the graph beside y."""
+    return shaped_model(
+        "g (float[1,2,3,4] q, float[1,2,5,4] k, float[1,2,5,4] v) => (float[] y" + results + ") { "
+        f"{outputs} = Attention(q, q, q{past}) \n y = Neg(a) }}",
+        opset=23,
+    )
+
+
+@pytest.mark.parametrize(
+    ("why", "outputs", "past", "kept"),
+    [
+        ("past states", "a, b, c", ", , k, v", ["a", "b", "c"]),
+        ("past states, the product unread", "a, b, c, d", ", , k, v", ["a", "b", "c"]),
+        ("no past states", "a, b, c", "", ["a"]),
+        ("no past states, the product unread", "a, b, c, d", "", ["a"]),
+    ],
+)
+def test_past_and_present_states_go_together(why: str, outputs: str, past: str, kept: list[str]) -> None:
+    before = attention(outputs, past)
+    after, _ = apply(DropUnreadOutputs(), before)
+    assert list(after.graph.node[0].output) == kept
+    check_numbers(before, after, exact=True)
+
+
+def test_a_present_value_stays_beside_a_present_key_that_is_read() -> None:
+    before = attention("a, b, c", ", , k, v", ", float[1,2,8,4] b")
+    check_untouched(DropUnreadOutputs(), before, because="past and present states go together")
+
+
 @pytest.mark.parametrize("opset", [9, 15])
 def test_training_batch_norm_keeps_its_outputs(opset: int) -> None:
     parameters = [f"p{i}" for i in range(4)]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from onnx import ModelProto
+from onnx.inliner import inline_local_functions
 
 import graphopt
+from graphopt_passes.constants.shapes import FoldShapeArithmetic
 from graphopt_passes.dead_layers.functions import InlineFunction
 from tests.support.models import feeds, model, run
 from tests.support.rewrites import apply, check_numbers, check_rewrite, check_untouched
@@ -76,6 +78,34 @@ def test_references_in_the_bodies_of_a_function_are_replaced_too() -> None:
     check_numbers(before, after, exact=True)
 
 
+def overloaded(opset: int = 17) -> ModelProto:
+    """f calls the overload b of h, with an attribute of its own; h without an overload is there too."""
+    leaky = "b = LeakyRelu<alpha: float = @alpha>"
+    before = calling(
+        "y = local.f<k = 2.0>(x)",
+        function("c = Sin(a) \n b = local.h<alpha: float = @k>(c)", "f <k> (a) => (b)")
+        + function(f"{leaky}(a)", "h <alpha> (a) => (b)")
+        + function(f"c = Neg(a) \n {leaky}(c)", "h <alpha> (a) => (b)", opset),
+    )
+    before.functions[0].node[1].overload = before.functions[2].overload = "b"
+    before.functions[0].node[1].metadata_props.add(key="where", value="here")
+    return before
+
+
+@pytest.mark.parametrize(("opset", "ops"), [(17, ["Sin", "Neg", "LeakyRelu"]), (16, ["Sin", "h"])])
+def test_a_call_with_references_stays_one_of_its_overload(opset: int, ops: list[str]) -> None:
+    before = overloaded(opset)
+    after, _ = apply(InlineFunction(), before)
+    assert [n.op_type for n in after.graph.node] == ops
+    if opset != 17:  # h:b cannot be written out
+        assert after.graph.node[1].overload == "b"
+        assert [e.value for e in after.graph.node[1].metadata_props] == ["here"]
+        return
+    given = feeds(before)  # ONNX Runtime knows no overloads
+    expected = run(inline_local_functions(before), given)
+    np.testing.assert_array_equal(run(after, given)[0], expected[0])
+
+
 def test_a_function_that_returns_its_input_and_names_that_are_taken() -> None:
     functions = function("c = Neg(a) \n b = Abs(c) \n d = Identity(a)", "f (a) => (b, d)")
     before = calling("b = Relu(x) \n c, d = local.f(b) \n y = Add(c, d)", functions)
@@ -117,3 +147,34 @@ def test_what_was_written_out_is_optimized_with_the_rest() -> None:
     assert [n.op_type for n in result.model.graph.node] == ["Relu"]
     assert not result.model.functions
     np.testing.assert_array_equal(run(result.model, feeds(before))[0], run(before, feeds(before))[0])
+
+
+@pytest.mark.parametrize(("opset", "folds"), [(8, False), (9, True)])
+def test_before_opset_9_no_shape_in_a_function_becomes_a_constant(opset: int, folds: bool) -> None:
+    body = "k = Constant<value = float[3,2] {1.0, 2.0, 3.0, 4.0, 5.0, 6.0}>() \n s = Shape(k) \n b = Reshape(a, s)"
+    before = calling("y = local.f(x)", function(body, opset=opset), opset=opset)
+    if not folds:  # a function has no initializers, and Constant-1 makes floats only
+        check_untouched(FoldShapeArithmetic(), before, because="no Constant node makes an output of integers")
+        return
+    after, log = apply(FoldShapeArithmetic(), before)
+    assert [a.rule for a in log.applications] == ["fold-shape-arithmetic"]
+    check_numbers(before, after, exact=True)
+
+
+def test_before_opset_9_a_shape_in_the_main_graph_does() -> None:
+    before = model(
+        "g (float[2,3] x) => (float[a,b] y) { s = Shape(k) \n y = Reshape(x, s) }",
+        {"k": np.ones((3, 2), np.float32)},
+        opset=8,
+    )
+    check_rewrite(FoldShapeArithmetic(), before, ["Reshape"], opset=8)
+
+
+def test_before_opset_9_no_shape_in_a_branch_of_a_function_becomes_a_constant() -> None:
+    body = (
+        "m = ReduceMax<keepdims = 0>(a) \n z = Constant<value = float {0.0}>() \n d = Greater(m, z) \n"
+        "k = Constant<value = float[3,2] {1.0, 2.0, 3.0, 4.0, 5.0, 6.0}>() \n b = If(d) <"
+        "then_branch = t () => (p) { s = Shape(k) \n p = Reshape(a, s) }, else_branch = e () => (q) { q = Neg(k) }>"
+    )
+    before = calling("y = local.f(x)", function(body, opset=8), opset=8)
+    check_untouched(FoldShapeArithmetic(), before, because="no Constant node makes an output of integers")

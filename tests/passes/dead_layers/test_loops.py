@@ -311,6 +311,33 @@ def test_other_loops_stay(why: str, before: dict[str, str], because: str) -> Non
     check_untouched(UnrollLoop(), model(text, used), because=because)
 
 
+@pytest.mark.parametrize("number", ["[1]", ""])
+@pytest.mark.parametrize("condition", ["[1]", ""])
+def test_a_number_or_condition_that_is_no_scalar_in_the_body_stays_what_it_is(number: str, condition: str) -> None:
+    text = (
+        f"g (float[2] x) => (float[2] y, int64[a{number and ',1'}] ns, bool[a{condition and ',1'}] cs) {{"
+        f"y, ns, cs = Loop(k, t, x) <body = b (int64{number} i, bool{condition} g, float[2] p)"
+        f"=> (bool{condition} h, float[2] p1, int64{number} n, bool{condition} c)"
+        "{ h = Identity(g) \n p1 = Add(p, p) \n n = Add(i, i) \n c = Not(g) }> }"
+    )
+    before = model(text, {"k": np.array([1] if number else 1), "t": np.array([True] if condition else True)})
+    for rule in (InlineSingleIteration(), UnrollLoop()):
+        if number or condition:
+            check_untouched(rule, before, because="as no scalar")
+        else:
+            after, log = apply(rule, before)
+            assert len(log.applications) == 1
+            check_numbers(before, after, exact=True)
+
+
+def test_a_number_that_is_no_scalar_and_that_nothing_reads_is_no_matter() -> None:
+    text = (
+        "g (float[2] x) => (float[2] y) { y = Loop(n, t, x) <body = b (int64[1] i, bool g, float[2] p)"
+        "=> (bool h, float[2] p1) { h = Identity(g) \n p1 = Add(p, x) }> }"
+    )
+    check_rewrite(UnrollLoop(), model(text, {"n": TWO, "t": np.array(True)}), ["Add", "Add"])
+
+
 def test_unrolling_asks_for_its_size() -> None:
     before = carrying("p1 = Add(p, w) \n q1 = Mul(q, k)")
     assert not apply_pass(UnrollLoops(trips=1), before)[1].applications

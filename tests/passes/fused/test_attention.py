@@ -205,6 +205,48 @@ def test_leaves_alone(why: str, before: ModelProto, because: str) -> None:
     check_untouched(WHOLE, before, because, target=Target.ONNXRUNTIME)
 
 
+OF_THREE = (
+    "r = Reshape(f, heads) o = Reshape(g, heads) u = Reshape(h, heads) "
+    "q = Transpose<perm=[0,2,1,3]>(r) k = Transpose<perm=[0,2,3,1]>(o) v = Transpose<perm=[0,2,1,3]>(u)"
+)
+
+
+@pytest.mark.parametrize("inputs", [
+    "float[2,5,8] f, float[2,7,8] g, float[2,7,8] h", "float[B,5,8] f, float[B,S,8] g, float[B,S,8] h",
+])  # fmt: skip
+def test_heads_of_three_tensors_of_one_batch(inputs: str) -> None:
+    before = graph(OF_THREE, CORE, END, inputs=inputs)
+    result, _ = apply(HEADS, before, Target.ONNXRUNTIME)
+    assert operators(result) == ["com.microsoft::MultiHeadAttention"]
+    check_numbers(before, result, exact=False)
+
+
+@pytest.mark.parametrize("inputs", [
+    "float[1,5,8] f, float[2,7,8] g, float[2,7,8] h", "float[2,5,8] f, float[2,7,8] g, float[1,7,8] h",
+    "float[1,5,8] f, float[1,7,8] g, float[2,7,8] h", "float[N,5,8] f, float[B,7,8] g, float[B,7,8] h",
+    "float[?,5,8] f, float[?,7,8] g, float[?,7,8] h",
+])  # fmt: skip
+def test_batches_that_may_differ(inputs: str) -> None:
+    check_untouched(HEADS, graph(OF_THREE, CORE, END, inputs=inputs), "one batch", target=Target.ONNXRUNTIME)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(
+    ("batch", "mask"), [("1", "2,1,5,5"), ("1", "3,2,5,5"), ("B", "N,1,5,5"), ("B", "2,1,5,5"), ("1", "2,1,1,5")]
+)
+def test_a_mask_that_enlarges_the_batch(rule: Rule[Any], batch: str, mask: str) -> None:
+    masked = MASKED.replace("l =", "a = Add(scaled, given) l =")
+    before = graph(PROJECTED, SUNK, masked, END, inputs=f"float[{batch},5,6] x, float[{mask}] given")
+    check_untouched(rule, before, "may enlarge", target=Target.ONNXRUNTIME)
+
+
+def test_a_mask_that_enlarges_the_queries() -> None:
+    masked = MASKED.replace("l =", "a = Add(scaled, given) l =")
+    before = graph(OF_THREE, masked, END,
+                   inputs="float[2,1,8] f, float[2,5,8] g, float[2,5,8] h, float[3,5] given")  # fmt: skip
+    check_untouched(HEADS, before, "may enlarge", target=Target.ONNXRUNTIME)
+
+
 @pytest.mark.parametrize("target", [Target.TENSORRT, Target.PORTABLE])
 def test_only_for_onnx_runtime(target: Target) -> None:
     check_untouched([WHOLE, HEADS], graph(PROJECTED, SUNK, CORE, END), "only ONNX Runtime", target=target)

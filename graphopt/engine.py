@@ -10,7 +10,7 @@ from onnx import ModelProto, ValueInfoProto
 
 from graphopt.change import Judge, Log
 from graphopt.cost import Decision, TradeJudge
-from graphopt.errors import ShapeError
+from graphopt.errors import ModelError, ShapeError
 from graphopt.external import printable
 from graphopt.facts import Facts
 from graphopt.flaws import declare_outputs, tidy
@@ -49,9 +49,14 @@ class Source:
     def open(self) -> Model:
         """The model as a graph, tidied, checked, shapes fixed, types inferred, upgraded.
 
-        Raises ModelError for a model that is not valid, ShapeError for a shape that does not fit, OpsetError where it
-        cannot be brought to the opset.
+        Raises ModelError for a model that is not valid or holds training graphs, ShapeError for a shape that does not
+        fit, OpsetError where it cannot be brought to the opset.
         """
+        if self.proto.training_info:  # its bindings name weights, which rewrites rename, join and fold
+            raise ModelError(
+                "the model holds graphs for training (training_info), which optimizing would break; delete them, "
+                "or export the model for inference."
+            )
         model = import_model(self.proto, self.folder, self.stretches)
         tidy(model)
         fix_shapes(model, self.shapes)
@@ -119,6 +124,8 @@ def _fixed(info: ValueInfoProto, dims: Sequence[int]) -> ValueInfoProto:
         raise ShapeError(f"input '{name}' is no tensor, so it has no shape to fix.")
     if any(d < 0 for d in dims):
         raise ShapeError(f"shape {text} of input '{name}' has a negative dimension; give numbers from 0 on.")
+    if any(d >= 1 << 63 for d in dims):
+        raise ShapeError(f"shape {text} of input '{name}' has a dimension beyond the 64 bits that ONNX has for it.")
     result = ValueInfoProto()
     result.CopyFrom(info)
     shape = result.type.tensor_type.shape

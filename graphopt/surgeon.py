@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from onnx import ModelProto
 
+from graphopt.errors import ModelError
+from graphopt.external import printable
+
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
 
@@ -19,10 +22,14 @@ def is_surgeon_graph(source: Any) -> bool:
 
 
 def from_surgeon(graph: gs.Graph) -> ModelProto:
-    """The model of a GraphSurgeon graph, which is not changed."""
+    """The model of a GraphSurgeon graph, which is not changed. Raises ModelError where GraphSurgeon cannot write it."""
     import onnx_graphsurgeon as gs
 
-    model: ModelProto = gs.export_onnx(graph)
+    try:
+        model: ModelProto = gs.export_onnx(graph)
+    except Exception as error:  # GraphSurgeon raises its own type, and whatever a wrong field leads to
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise ModelError(f"onnx-graphsurgeon cannot write this graph: {printable(reason)}; mend the graph.") from error
     return model
 
 

@@ -90,10 +90,11 @@ def _sorted_out(graph: GraphProto, count: int) -> list[Converted]:
     results = [Converted() for _ in range(count)]
     owners: dict[str, int] = {}
     for node in reversed(graph.node):
-        number = next((n for n in (_owner(name, owners) for name in node.output) if n is not None), None)
+        # an absent output or input is called "", which says nothing of whose it is
+        number = next((n for n in (_owner(name, owners) for name in node.output if name) if n is not None), None)
         if number is None:
             continue  # nothing reads it
-        for name in node.input:
+        for name in filter(None, node.input):
             owners.setdefault(name, number)
         if node.op_type == "Constant" and not node.input:
             results[number].constants[_short(node.output[0])] = node.attribute[0].t

@@ -37,6 +37,8 @@ def correct(node: Node, made: Converted, before: int, after: int) -> str | None:
             problem = correction(node, made)
             if problem is not None:
                 return problem
+    if node.op in _SOFTMAXES and before < 13 <= after:
+        return _along_many_axes(node, made, after)
     return None
 
 
@@ -58,6 +60,19 @@ def _along_one_axis(node: Node) -> Converted | None:
     del proto.attribute[:]
     proto.attribute.append(helper.make_attribute("axis", wide[0] if wide else len(shape) - 1))
     return Converted([proto])
+
+
+def _along_many_axes(node: Node, made: Converted, after: int) -> str | None:
+    """The converter flattens, and reshapes back to Shape(x): a 0 in that is a size, not a dimension to be copied."""
+    shape = node.inputs[0].shape if node.inputs[0] is not None else None
+    if shape is not None and all(isinstance(d, int) and d > 0 for d in shape):
+        return None
+    for proto in made.nodes:
+        if proto.op_type == "Reshape" and after < 14:
+            return "over several axes of a tensor that may be empty it needs a Reshape of opset 14"
+        if proto.op_type == "Reshape":
+            proto.attribute.append(helper.make_attribute("allowzero", 1))
+    return None
 
 
 def _training_for_the_result(node: Node) -> Converted | None:
@@ -91,6 +106,11 @@ def _resize(node: Node, made: Converted) -> str | None:
     if mode == "nearest":
         _set(resize, "nearest_mode", "floor")
     return None
+
+
+def _pixels(node: Node, made: Converted) -> str | None:
+    mode = node.str_attr("coordinate_transformation_mode", "half_pixel")
+    return f"its mode {mode} was removed at opset 13" if mode == "tf_half_pixel_for_nn" else None
 
 
 def _scales(node: Node) -> list[float] | None:
@@ -161,6 +181,7 @@ _CORRECTIONS: tuple[tuple[tuple[str, ...], int, Correction], ...] = (
     (("Clip", "Pad"), 11, _bounds),
     (("Dropout",), 12, _mask),
     (("Hardmax",), 13, _hardmax),
+    (("Resize",), 13, _pixels),
     (("BatchNormalization",), 14, _training),
     (("DFT",), 20, _transform),
 )

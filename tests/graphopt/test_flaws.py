@@ -257,7 +257,15 @@ def with_too_few_inputs() -> ModelProto:
     return proto
 
 
+def with_training_graphs() -> ModelProto:
+    proto = unnamed()
+    binding = proto.training_info.add().update_binding.add()
+    binding.key, binding.value = "w", "new"
+    return proto
+
+
 REFUSED = [
+    (with_training_graphs, "training_info"),
     (cyclic, "cycle"),
     (made_twice, "made twice"),
     (listed_twice_in_other_words, "'x' is made twice"),

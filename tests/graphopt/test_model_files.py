@@ -133,6 +133,7 @@ def test_external_data_without_a_path_says_what_to_do(tmp_path: Path) -> None:
         ({"x": (1, 4, 1)}, "2 dimensions"),
         ({"x": (1, 5)}, "fixed to 4"),
         ({"x": (-1, 4)}, "negative"),
+        ({"x": (1 << 70, 4)}, "beyond the 64 bits"),
     ],
 )
 def test_wrong_shapes_are_named(shapes: dict[str, tuple[int, ...]], says: str) -> None:

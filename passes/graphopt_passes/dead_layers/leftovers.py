@@ -38,9 +38,7 @@ def is_in_function(graph: Graph) -> bool:
 
 
 def drop_unread_initializers(model: Model, edit: Rewriter) -> None:
-    """Drops initializers that nothing reads, bodies' too; not those of training graphs or quantization annotations."""
-    if model.proto.training_info:
-        return
+    """Drops initializers that nothing reads, bodies' too; not those that quantization annotations name."""
     for graph in model.graphs():
         annotated = {e.value for a in graph.proto.quantization_annotation for e in a.quant_parameter_tensor_names}
         for tensor in [t for t in graph.initializers if not t.is_used and t.name not in annotated]:
@@ -68,8 +66,6 @@ def drop_uncalled_functions(model: Model, edit: Rewriter) -> None:
 
 def drop_unused_imports(model: Model, edit: Rewriter) -> None:
     """Drops imports of operator sets that no node, function or function's import is of; the standard one stays."""
-    if model.proto.training_info:
-        return
     used = {""}
     for graph in model.graphs():
         used.update(node.domain for node in graph.nodes)

@@ -143,5 +143,6 @@ class ShareEqualConstants(Rule[EqualConstants]):
     def rewrite(self, found: EqualConstants, edit: Rewriter) -> None:
         for tensor, other in found.pairs:
             edit.forward(tensor, other)
-            if tensor in tensor.graph.initializers:
+            # a quantization annotation may name it: what none names goes at the end
+            if tensor in tensor.graph.initializers and not tensor.graph.proto.quantization_annotation:
                 edit.drop_initializer(tensor)

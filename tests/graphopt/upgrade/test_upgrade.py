@@ -325,3 +325,43 @@ def test_the_command_line_upgrades(tmp_path: Path, capsys: pytest.CaptureFixture
     assert run_command(["optimize", str(path), "-o", str(tmp_path / "out.onnx"), "--opset", "17"]) == 0
     assert "from opset 14 to 17" in capsys.readouterr().out
     assert [n.op_type for n in onnx.load(tmp_path / "out.onnx").graph.node] == ["LayerNormalization"]
+
+
+def recurrent() -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+    rng = np.random.default_rng(0)
+    shapes = {"w": (1, 6, 3), "r": (1, 6, 2), "b": (1, 12), "h0": (1, 1, 2)}
+    return {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def test_absent_inputs_and_outputs_belong_to_no_node() -> None:
+    """Two GRUs of which only the last states are read, with no sequence lengths; a Clip with no lower bound."""
+    proto = model(
+        """g (float[4,1,3] x, float[4,1,3] z) => (float[1,1,2] h, float[1,1,2] k, float[4,1,3] y) {
+        a, h = GRU<hidden_size = 2>(x, w, r, b, , h0)
+        c, k = GRU<hidden_size = 2>(z, w, r, b, , h0)
+        y = Clip(x, , most) }""",
+        {**recurrent(), "most": np.float32(0.5)},
+        opset=11,
+    )
+    for node in proto.graph.node[:2]:
+        node.output[0] = ""
+    result = graphopt.optimize(proto, opset=14, pipeline="")
+    assert not result.report.withdrawn
+    assert result.report.after.operators == {"GRU": 2, "Clip": 1}
+
+
+def test_a_softmax_of_an_empty_tensor_over_several_axes() -> None:
+    proto = model("g (float[A,B,N] x) => (float[A,B,N] y) { y = Softmax<axis = 1>(x) }", opset=12)
+    result = graphopt.optimize(proto, opset=14, pipeline="")
+    (shape,) = (y.shape for y in run(result.model, {"x": np.zeros((2, 3, 0), np.float32)}))
+    assert shape == (2, 3, 0)
+    with pytest.raises(OpsetError, match="a Reshape of opset 14"):
+        graphopt.optimize(proto, opset=13)
+
+
+def test_a_mode_that_was_removed_stands_in_the_way() -> None:
+    text = "g (float[1,1,4,4] x) => (float[A,B,C,D] y) { y = Resize<%s>(x, , s) }"
+    text %= 'coordinate_transformation_mode = "tf_half_pixel_for_nn", mode = "nearest"'
+    proto = model(text, {"roi": np.zeros(0, np.float32), "s": np.array([1, 1, 2, 2], np.float32)}, opset=11)
+    with pytest.raises(OpsetError, match="tf_half_pixel_for_nn was removed at opset 13"):
+        graphopt.optimize(proto, opset=17)

@@ -304,3 +304,13 @@ def test_random_graphs_keep_their_numbers(steps: list[tuple[str, int, int]]) -> 
     again, log = apply_pass(ShareDuplicates(), after)
     assert not log.applications
     assert again == after
+
+
+def test_what_a_quantization_annotation_names_stays() -> None:
+    scale = np.array([0.5, 0.25], F)
+    before = model("g (float[2] x) => (float[2] y) { a = Mul(x, s)\n y = Mul(a, t) }", {"s": scale, "t": scale})
+    annotation = before.graph.quantization_annotation.add(tensor_name="a")
+    annotation.quant_parameter_tensor_names.add(key="SCALE_TENSOR", value="t")
+    after, log = apply_pass(ShareDuplicates(), before)
+    assert len(log.applications) == 1
+    assert [t.name for t in after.graph.initializer] == ["s", "t"]

@@ -360,7 +360,7 @@ def test_a_softmax_of_an_empty_tensor_over_several_axes() -> None:
 
 
 def test_a_mode_that_was_removed_stands_in_the_way() -> None:
-    text = "g (float[1,1,4,4] x) => (float[A,B,C,D] y) { y = Resize<%s>(x, , s) }"
+    text = "g (float[1,1,4,4] x) => (float[A,B,C,D] y) { y = Resize<%s>(x, roi, s) }"
     text %= 'coordinate_transformation_mode = "tf_half_pixel_for_nn", mode = "nearest"'
     proto = model(text, {"roi": np.zeros(0, np.float32), "s": np.array([1, 1, 2, 2], np.float32)}, opset=11)
     with pytest.raises(OpsetError, match="tf_half_pixel_for_nn was removed at opset 13"):

@@ -37,8 +37,8 @@ from graphopt.graph import (
 )
 from graphopt.graph.exporter import as_dim, inline_initializer
 from graphopt.graph.standard import is_unknown
-from graphopt.loop_claims import MADE_UP, unproven_claims, withdraw
-from graphopt.pieces import infer
+from graphopt.inferring import infer
+from graphopt.loop_claims import MADE_UP, forget_names, unproven_claims, withdraw
 from graphopt.propagation import is_bounded
 
 # A constant up to this many bytes goes into the skeleton: it may be a shape, an axis, a pad.
@@ -112,7 +112,7 @@ def infer_types(model: Model, proto: ModelProto | None = None, proven: Mapping[T
     propagates = _propagates(model) and is_bounded(model)
     while True:
         try:
-            inferred = infer(proto, len(model.graph.holders), strict=False, data_prop=propagates)
+            inferred = infer(proto, len(model.graph.holders), propagates)
         except Exception:  # onnx raises what its C++ threw: no types is a correct answer
             return
         _note_graph(inferred.graph, model.graph, next(_RUNS))
@@ -217,6 +217,8 @@ def forget_claims(graph: GraphProto, version: int) -> None:
                 if node.op_type == "Scan":  # onnx infers what it may from what enters; a claim says no more
                     for info in attribute.g.input:
                         info.type.tensor_type.ClearField("shape")
+                if node.op_type == "Loop":
+                    forget_names(attribute.g)
             for body in attribute.graphs:
                 forget_claims(body, version)
 

@@ -56,6 +56,17 @@ def _is_made_up(dim: int | str | None) -> bool:
     return isinstance(dim, str) and dim.startswith(MADE_UP)
 
 
+def forget_names(body: GraphProto) -> None:
+    """Drops the dimensions' names that a Loop's body claims of its inputs.
+
+    None of them would be believed, and one that looks as if inference had made it up would not be told from those.
+    """
+    for info in body.input:
+        if info.type.HasField("tensor_type"):
+            for dim in info.type.tensor_type.shape.dim:
+                dim.ClearField("dim_param")
+
+
 def withdraw(claims: Mapping[Tensor, Shape | None], proto: GraphProto) -> None:
     """Writes the weaker claims into the bodies of `proto`, and forgets what was noted in these bodies."""
     by_name = {t.name: shape for t, shape in claims.items()}

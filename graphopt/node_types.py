@@ -8,7 +8,8 @@ from typing import Any
 
 from onnx import NodeProto, TensorProto, TypeProto, defs, helper, shape_inference
 
-from graphopt.graph import Node, Shape, Tensor, node_proto, value_info
+from graphopt.distrust import is_suspect, true_shape
+from graphopt.graph import Array, Node, Shape, Tensor, node_proto, value_info
 from graphopt.graph.exporter import as_dim, attribute_proto
 
 Type = tuple[int | None, Shape | None]
@@ -44,7 +45,23 @@ def infer_node(node: Node, opset: int, ir_version: int) -> list[Type]:
     infos = [info for t in node.inputs if t is not None and (info := value_info(t)) is not None]
     values = {t.name: value for t in node.inputs if t is not None and (value := _small_value(t)) is not None}
     found = _inferred(node_proto(node), {i.name: i.type for i in infos}, values, opset, ir_version)
-    return [found.get(t.name, UNKNOWN) if t is not None else UNKNOWN for t in node.outputs]
+    types = [found.get(t.name, UNKNOWN) if t is not None else UNKNOWN for t in node.outputs]
+    return _put_right(node, opset, types)
+
+
+def _put_right(node: Node, opset: int, types: list[Type]) -> list[Type]:
+    """The types, where onnx may be wrong only as far as they are sure."""
+    proto = node_proto(node)
+    if not is_suspect(proto, opset):
+        return types
+    shapes = [t.shape if t is not None else None for t in node.inputs]
+
+    def value(index: int) -> Array | None:
+        tensor = node.input(index)
+        small = tensor is not None and tensor.constant is not None and tensor.constant.nbytes <= VALUE_BYTES
+        return tensor.constant.array() if tensor is not None and tensor.constant is not None and small else None
+
+    return [(d, true_shape(proto, opset, shapes, value, s) if s is not None else None) for d, s in types]
 
 
 def _small_value(tensor: Tensor) -> TensorProto | None:

@@ -56,3 +56,18 @@ def test_a_name_may_be_another_number_in_each_iteration() -> None:
 
 def test_a_rank_that_changes_is_unknown() -> None:
     assert carried(loop("w = Squeeze(v)", entering="float[2,1]", claim="float[2,1]")) is None
+
+
+def test_a_name_like_inference_s_own_is_not_believed() -> None:
+    proto = model(
+        """g (float[N] x, float[M] v, int64 n, bool go) => (float[P] y, float[Q] z) {
+            y, z = Loop(n, go, x, v) <
+                body = b (int64 i, bool c, float[unk__0] p, float[unk__0] q) => (bool d, float[R] r, float[S] s) {
+                    d = Identity(c) r = Relu(p) s = Add(q, q) }> }"""
+    )
+    graph = import_model(proto)
+    infer_types(graph)
+    (body,) = find(graph, "y").subgraphs()
+    first, second = (t.shape for t in body.inputs[2:])
+    assert first is not None
+    assert first != second or first == (None,)

@@ -10,10 +10,10 @@ from graphopt.graph import ArrayConstant, Constant, Model, Node, Tensor
 from graphopt.inference import infer_types, is_unclear
 from graphopt.pipeline import Context, Pass
 from graphopt.rule import Rule
+from graphopt_passes.constants.claims import tell_shapes
 from graphopt_passes.constants.evaluator import evaluate
 from graphopt_passes.constants.expands import SettleExpand
 from graphopt_passes.constants.plan import make_plan
-from graphopt_passes.constants.refine import proven_shapes
 from graphopt_passes.constants.reshapes import SettleReshape
 from graphopt_passes.constants.scatters import DropFullScatter
 from graphopt_passes.constants.shapes import FoldShapeArithmetic
@@ -64,10 +64,10 @@ def refine_types(context: Context, changed: bool) -> bool:
 
     `changed` says that something was folded since the last time.
     """
-    proven = proven_shapes(context.model.graph, context.facts)
-    if proven or (changed and _has_unclear_types(context.model)):
-        infer_types(context.model, proven=proven)
-    return bool(proven)
+    told = tell_shapes(context.model, context.facts)
+    if not told and changed and _has_unclear_types(context.model):
+        infer_types(context.model)
+    return told
 
 
 def _has_unclear_types(model: Model) -> bool:

@@ -48,7 +48,8 @@ def _unsqueeze(node: Node, inputs: list[Array]) -> Array | None:
 
 
 def _squeeze(node: Node, inputs: list[Array]) -> Array | None:
-    return np.squeeze(inputs[0], _axes(node, inputs))
+    axes = _axes(node, inputs)
+    return None if axes == () else np.squeeze(inputs[0], axes)  # none: for ONNX Runtime, all of size 1
 
 
 def _transpose(node: Node, inputs: list[Array]) -> Array | None:

@@ -140,7 +140,7 @@ def _unsqueeze(node: Node, values: KnownValues) -> Outputs | None:
 
 def _squeeze(node: Node, values: KnownValues) -> Outputs | None:
     axes = ints_argument(node, values.facts, "axes", 1)
-    if axes is None:
+    if axes is None or axes.values == ():  # ONNX Runtime takes no axes for all of size 1
         return None
     places = axes.values
     return _moved(node, values, lambda x: np.squeeze(x, places))

@@ -8,36 +8,62 @@ table of 512 rows cut at T has min(T, 512) of them; what is added to it row by r
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 
 from graphopt.facts import Facts
 from graphopt.graph import Graph, Node, Shape, Tensor
 from graphopt.inference import is_unclear
 from graphopt.loop_claims import MADE_UP
-from graphopt_passes.constants.arithmetic import minimum
-from graphopt_passes.constants.symbols import Element, Symbol, least_of
+from graphopt_passes.constants.arithmetic import minimum, product
+from graphopt_passes.constants.symbols import Element, Symbol, Symbols, least_of
 from graphopt_passes.constants.values import KnownValues, known_values
 
+Place = tuple[Tensor, int]
 _TO_THE_END = (1 << 63) - 1
 _BROADCASTING = ("Add", "And", "Div", "Max", "Min", "Mul", "Or", "Pow", "Sub", "Where")
 
 
-def proven_shapes(graph: Graph, facts: Facts) -> dict[Tensor, Shape]:
-    """The shapes of results in `graph` of which more is known than their types say."""
+@dataclass
+class Claims:
+    """Shapes of results; `doubtful` are dimensions, as results and places, that rest on what is yet to be shown."""
+
+    shapes: dict[Tensor, Shape] = field(default_factory=dict)
+    doubtful: set[Place] = field(default_factory=set)
+
+
+def claimed_shapes(graph: Graph, facts: Facts, refused: frozenset[Place] | None = frozenset()) -> Claims:
+    """The shapes of results in `graph` of which more is known than their types say.
+
+    Of the dimensions that are doubtful as long as an input's shape is unknown, those `refused` are left out, or all
+    of them with None.
+    """
     values = known_values(facts)
-    found = {}
+    claims = Claims()
     for node in graph.nodes:
         reader = _READERS.get(node.op)
         result = node.output(0)
         if reader is None or result is None or not is_unclear(result):
             continue
-        elements = reader(node, values)
+        doubtful = doubtful_places(node, values)
+        out = doubtful if refused is None else [place for place in doubtful if (result, place) in refused]
+        elements = _reshaped(node, values, out) if node.op == "Reshape" else reader(node, values)
         if elements is None or (result.shape is not None and len(result.shape) != len(elements)):
             continue
         shape = _merged(result, elements, values)
         if shape != result.shape:
-            found[result] = shape
-    return found
+            claims.shapes[result] = shape
+            claims.doubtful.update((result, place) for place in doubtful if place not in out)
+    return claims
+
+
+def doubtful_places(node: Node, values: KnownValues) -> list[int]:
+    """The places at which a Reshape may have another dimension than its target says, since a 0 copies."""
+    data, target = node.input(0), _elements(node.input(1), values) if node.op == "Reshape" else None
+    if target is None or node.int_attr("allowzero", 0):
+        return []
+    dims = _dims(data, values)
+    return [place for place in range(len(target)) if not _is_asked_for(place, target, dims)]
 
 
 def _merged(result: Tensor, elements: list[Element | None], values: KnownValues) -> Shape:
@@ -50,11 +76,19 @@ def _merged(result: Tensor, elements: list[Element | None], values: KnownValues)
             merged.append(known)
         elif not isinstance(element, Symbol):
             merged.append(int(element))
-        elif known is None or known.startswith(MADE_UP):
+        elif (known is None or known.startswith(MADE_UP)) and _is_lasting(element):
             merged.append(values.symbols.name(element, result.graph))
         else:
             merged.append(known)
     return tuple(merged)
+
+
+def _is_lasting(symbol: Symbol) -> bool:
+    """Whether this is no product of dimensions with made-up names, of which inference may find out what they are."""
+    if symbol.op != "Mul":
+        return True
+    named = [e for e in symbol.operands if isinstance(e, Symbol)]
+    return all(_is_lasting(e) if e.op else not any(n.startswith(MADE_UP) for n in e.names.values()) for e in named)
 
 
 def _elements(tensor: Tensor | None, values: KnownValues) -> list[Element] | None:
@@ -62,8 +96,11 @@ def _elements(tensor: Tensor | None, values: KnownValues) -> list[Element] | Non
     return list(value.elements) if value is not None and value.elements.ndim == 1 else None
 
 
-def _reshaped(node: Node, values: KnownValues) -> list[Element | None] | None:
-    """The target; a 0 copies, and a -1 is what the other dimensions leave."""
+def _reshaped(node: Node, values: KnownValues, without: Collection[int] = ()) -> list[Element | None] | None:
+    """The target but for some places; a 0 copies, and a -1 is what the other dimensions leave.
+
+    Source: ONNX, Reshape.
+    """
     data, target = node.input(0), _elements(node.input(1), values)
     if target is None or data is None:
         return None
@@ -72,25 +109,68 @@ def _reshaped(node: Node, values: KnownValues) -> list[Element | None] | None:
         for place in (place for place, element in enumerate(target) if element == 0):
             known = data.shape is not None and place < len(data.shape)
             found[place] = values.symbols.dimension(data, place) if known else None
+    found = [None if place in without else element for place, element in enumerate(found)]
     known_ones = [e for e in found if e is not None]
     dims = _dims(data, values)
     if -1 in target and dims is not None and len(known_ones) == len(found) - 1:
-        found[target.index(-1)] = _left(dims, known_ones)
+        found[target.index(-1)] = _left(dims, known_ones, values.symbols)
     return found
 
 
-def _left(dims: list[Element], others: list[Element]) -> Element | None:
-    """The product of `dims` divided by that of `others`, where nothing is left of it but one symbol.
+def _is_asked_for(place: int, target: list[Element], dims: list[Element] | None) -> bool:
+    """Whether the result has the dimension that the target gives at `place`, also when that is 0 and copies.
 
-    A run in which one of the others is 0 fails: of nothing, any number is left.
+    It does when the dimension that is copied is the same one, or a product with it. Where there is none to be copied,
+    the run fails. When the input has the dimension elsewhere and all others of the result are above 0, nothing is to
+    be reshaped, so that a 0 must be copied.
+
+    Heads that are repeated for grouped queries are reshaped from [N, G, n, T, D] to [N, G·n, T, D], n > 1: that is
+    taken for true, though with N and T both 0 the result has n in the place of T. It is as empty then, and what adds
+    or multiplies it with anything of length T fails.
+    """
+    element = target[place]
+    least = least_of(element)
+    if not isinstance(element, Symbol) or (least is not None and least >= 1):
+        return True
+    if dims is None:
+        return False
+    if place >= len(dims):
+        return True
+    if _has_factor(dims[place], element):
+        return True
+    others = [(i, e, least_of(e)) for i, e in enumerate(target) if i != place]
+    copied = dims[place]
+    is_repeated = not isinstance(copied, Symbol) and copied > 1
+    is_safe = [
+        low is not None and (low > 0 or (low == 0 and is_repeated and i < len(dims) and dims[i] is e))
+        for i, e, low in others
+    ]
+    return element in dims and all(is_safe)
+
+
+def _left(dims: list[Element], others: list[Element], symbols: Symbols) -> Element | None:
+    """The product of `dims` divided by that of `others`, where it is a product of symbols and a number above 0.
+
+    A run in which one of the others is 0 fails: of nothing, any number is left. So `others` must be what the result
+    has, not only what is asked for.
     """
     free = [dim for dim in dims if isinstance(dim, Symbol)]
     for symbol in (e for e in others if isinstance(e, Symbol)):
         if symbol not in free:
             return None
         free.remove(symbol)
-    numbers, divisors = ([e for e in es if not isinstance(e, Symbol)] for es in (dims, others))
-    return free[0] if len(free) == 1 and math.prod(numbers) == math.prod(divisors) != 0 else None
+    number, divisor = (math.prod(e for e in es if not isinstance(e, Symbol)) for es in (dims, others))
+    if number == 0 or divisor == 0 or number % divisor:
+        return None
+    return product([number // divisor, *free], symbols)
+
+
+def _has_factor(element: Element, factor: Element) -> bool:
+    """Whether a dimension is `factor` or a product with it, and so 0 when that is."""
+    if element is factor:
+        return True
+    is_product = isinstance(element, Symbol) and element.op == "Mul"
+    return is_product and any(_has_factor(e, factor) for e in element.operands)  # type: ignore[union-attr]
 
 
 def _expanded(node: Node, values: KnownValues) -> list[Element | None] | None:

@@ -5,26 +5,31 @@ Equal symbols are equal numbers, whatever these are; nothing is proven by what a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 
 from graphopt.graph import Graph, Tensor
 
 # Names of dimensions that this analysis found; they stay inside and are never written to a file.
 _NAMED = "computed__"
+# Constants up to this may be multiplied with or added to dimensions: these are far from 2^32.
+_FARTHEST = 1 << 31
 
 
 class Symbol:
     """An integer that only the run time knows. `least` is a lower bound, None when there is none.
 
     `is_dimension` marks the size of one dimension of a tensor, which every integer type can hold. `op` and `operands`
-    say of what the integer is the result; they are empty where it is none.
+    say of what the integer is the result; they are empty where it is none. `reach` is how many times the dimensions of
+    which it is made it may be, as far as constants say.
     """
 
-    __slots__ = ("is_dimension", "least", "names", "op", "operands")
+    __slots__ = ("is_dimension", "least", "names", "op", "operands", "reach")
 
     def __init__(self, least: int | None = None, is_dimension: bool = False) -> None:
         self.least = least
         self.is_dimension = is_dimension
+        self.reach = 1
         self.op = ""
         self.operands: tuple[Element, ...] = ()
         self.names: dict[Graph, str] = {}
@@ -83,9 +88,14 @@ class Symbols:
         return self._intern((tensor, position), None, False)
 
     def expression(self, op: str, operands: tuple[Element, ...], least: int | None = None) -> Symbol:
-        """`op` applied to `operands`; equal expressions are one symbol."""
-        symbol = self._intern((op, *operands), least, False)
-        symbol.op, symbol.operands = op, operands
+        """`op` applied to `operands`; equal expressions are one symbol.
+
+        A sum or product that a large constant may carry beyond 64 bits wraps around there: it has no bound.
+        """
+        reach = _reach(op, operands)
+        wraps = op in ("Add", "Mul") and reach > _FARTHEST
+        symbol = self._intern((op, *operands), None if wraps else least, False)
+        symbol.op, symbol.operands, symbol.reach = op, operands, reach
         return symbol
 
     def _intern(self, key: Hashable, least: int | None, is_dimension: bool) -> Symbol:
@@ -93,6 +103,11 @@ class Symbols:
         if symbol is None:
             symbol = self._interned[key] = Symbol(least, is_dimension)
         return symbol
+
+
+def _reach(op: str, operands: tuple[Element, ...]) -> int:
+    each = [e.reach if isinstance(e, Symbol) else max(1, abs(int(e))) for e in operands]
+    return math.prod(each) if op == "Mul" else sum(each) if op in ("Add", "Sub") else max(each, default=1)
 
 
 def least_of(element: Element) -> int | None:

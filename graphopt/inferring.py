@@ -1,0 +1,143 @@
+"""onnx's inference of a model, put right where `graphopt.distrust` says that onnx is wrong.
+
+Where the shape of a node's result is another than onnx says, the node gets a name that onnx does not know and its
+result the right type, and the model is inferred anew: so what depends on the result is right too.
+"""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from collections.abc import Iterable, Mapping
+
+from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto
+from onnx import numpy_helper as arrays
+
+from graphopt import pieces
+from graphopt.distrust import SUSPECTS, is_suspect, true_shape
+from graphopt.graph import Array, Shape
+from graphopt.hiding import HIDDEN, hide, shape_of, types_of
+from graphopt.pieces import bodies_of
+from graphopt.propagated import has_shapes, hide_copies, hide_misread
+
+# In so many rounds wrong shapes are put right; then what may be wrong is unknown.
+ROUNDS = 8
+# A value of more elements is no list of scales or axes.
+_FEW = 64
+
+_Types = ChainMap[str, TypeProto]
+_Values = ChainMap[str, TensorProto]
+
+
+def infer(proto: ModelProto, holders: int, propagates: bool) -> ModelProto:
+    """The model with the types that onnx infers, the wrong ones put right; `proto` stays as it is.
+
+    `propagates` says that onnx may follow values from Shape to Reshape (`data_prop`); in models with functions, of
+    whose tensors nothing is known, it does not. `holders` is the number of nodes that have bodies. Raises what onnx
+    raises.
+    """
+    propagates = propagates and not proto.functions and has_shapes(proto.graph)
+    if not propagates and not _has_suspects(proto.graph) and not any(_any_suspect(f.node) for f in proto.functions):
+        return pieces.infer(proto, holders, strict=False, data_prop=False)
+    work = ModelProto()
+    work.CopyFrom(proto)
+    for function in work.functions:
+        _hide_all(function)
+    trusted = {info.name: shape_of(info.type) for info in proto.graph.value_info}
+    if propagates:
+        plain = pieces.infer(work, holders, strict=False, data_prop=False)
+        hide_misread(work.graph, plain.graph)
+    for number in range(ROUNDS + 1):
+        found = pieces.infer(work, holders, strict=False, data_prop=propagates)
+        wrong = propagates and hide_copies(work.graph, found.graph, trusted)
+        if not _Round(work, last=number == ROUNDS).correct(work.graph, found.graph) and not wrong:
+            return found
+    return pieces.infer(work, holders, strict=False, data_prop=False)
+
+
+def _has_suspects(graph: GraphProto) -> bool:
+    return _any_suspect(graph.node) or any(_has_suspects(body) for node in graph.node for body in bodies_of(node))
+
+
+def _any_suspect(nodes: Iterable[NodeProto]) -> bool:
+    return any(node.op_type in SUSPECTS for node in nodes)
+
+
+def _version(imports: Iterable[object]) -> int:
+    return next((o.version for o in imports if o.domain in ("", "ai.onnx")), 1)  # type: ignore[attr-defined]
+
+
+def _hide_all(function: FunctionProto) -> None:
+    """Hides the suspects of a function, whose inputs' types differ from call to call."""
+    version = _version(function.opset_import)
+    for node in function.node:
+        if is_suspect(node, version) and node.op_type != "Squeeze":
+            node.op_type = HIDDEN + node.op_type
+
+
+class _Round:
+    """One pass over what was inferred, in the order of the nodes.
+
+    What depends on a corrected result is left for the next round, since its own inputs were inferred wrongly. In the
+    `last` round all suspects are hidden.
+    """
+
+    def __init__(self, model: ModelProto, last: bool) -> None:
+        self.version = _version(model.opset_import)
+        self.last = last
+        self.stale: set[str] = set()
+        self.changed = False
+
+    def correct(
+        self, graph: GraphProto, found: GraphProto, outer: tuple[_Types, _Values] | None = None, inner: bool = False
+    ) -> bool:
+        """Writes into `graph` what is wrong in `found`, the same graph with inferred types; whether anything is."""
+        types, values = outer if outer is not None else (ChainMap(), ChainMap())
+        types, values = types.new_child(types_of(found)), values.new_child(_constants(found))
+        for node, twin in zip(graph.node, found.node, strict=True):
+            if not self.stale.isdisjoint(node.input):
+                self.stale.update(node.output)
+            before = self.changed
+            for body, twin_body in zip(bodies_of(node), bodies_of(twin), strict=True):
+                self.correct(body, twin_body, (types, values), True)
+            if self.changed and not before:
+                self.stale.update(node.output)
+            # what enters a body is not followed
+            waits = self.changed if inner else not self.stale.isdisjoint(node.input)
+            if is_suspect(node, self.version) and (self.last or not waits) and self._is_wrong(node, types, values):
+                self._hide(node, graph, types, values)
+        return self.changed
+
+    def _is_wrong(self, node: NodeProto, types: Mapping[str, TypeProto], values: Mapping[str, TensorProto]) -> bool:
+        known = [shape for name in node.output if (shape := shape_of(types.get(name))) is not None]
+        return any(self.last or self._true(node, shape, types, values) != shape for shape in known)
+
+    def _true(
+        self, node: NodeProto, found: Shape, types: Mapping[str, TypeProto], values: Mapping[str, TensorProto]
+    ) -> Shape | None:
+        shapes = [shape_of(types.get(name)) for name in node.input]
+
+        def value(index: int) -> Array | None:
+            constant = values.get(node.input[index]) if index < len(node.input) else None
+            return arrays.to_array(constant) if constant is not None else None
+
+        return true_shape(node, self.version, shapes, value, found)
+
+    def _hide(
+        self, node: NodeProto, graph: GraphProto, types: Mapping[str, TypeProto], values: Mapping[str, TensorProto]
+    ) -> None:
+        """Gives the results their right types, and the node a name that onnx does not know."""
+        shapes = {name: shape_of(types.get(name)) for name in node.output}
+        right = {n: self._true(node, s, types, values) if s and not self.last else None for n, s in shapes.items()}
+        hide(node, graph, types, right)
+        self.stale.update(node.output)
+        self.changed = True
+
+
+def _constants(graph: GraphProto) -> dict[str, TensorProto]:
+    """The small constants that are no inputs, which a caller could override."""
+    given = {info.name for info in graph.input}
+    found = {t.name: t for t in graph.initializer if t.name not in given}
+    for node in graph.node:
+        if node.op_type == "Constant" and node.output:
+            found.update((node.output[0], a.t) for a in node.attribute if a.name == "value")
+    return {name: t for name, t in found.items() if len(t.dims) < 2 and sum(t.dims) <= _FEW}

@@ -1,0 +1,128 @@
+"""Where onnx infers a wrong shape, what is noted is what ONNX Runtime computes, or nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import ModelProto
+
+from graphopt.graph import Shape, import_model
+from graphopt.inference import infer_types
+from graphopt.node_types import infer_node
+from tests.support.models import model, run
+from tests.support.rewrites import find
+
+F = np.float32
+POOLS = ("AveragePool", "LpPool", "MaxPool")
+
+
+def noted(proto: ModelProto, name: str = "y") -> Shape | None:
+    """The shape that inference of the model notes; that of the node alone must be the same."""
+    graph = import_model(proto)
+    infer_types(graph)
+    node = find(graph, name)
+    ((_, alone), *_) = infer_node(node, proto.opset_import[0].version, proto.ir_version)
+    shape = node.result.shape
+    assert [d for d in alone or () if isinstance(d, int)] == [d for d in shape or () if isinstance(d, int)]
+    return shape
+
+
+def pool(op: str, size: int, attributes: str, opset: int) -> ModelProto:
+    text = f"g (float[1,1,{size}] x) => (float[A,B,C] z) {{ y = {op}<ceil_mode = 1, {attributes}>(x) z = Relu(y) }}"
+    return model(text, opset=opset)
+
+
+@pytest.mark.parametrize("op", POOLS)
+@pytest.mark.parametrize("opset", [18, 22])
+@pytest.mark.parametrize("size", [3, 4, 5, 6])
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        "kernel_shape = [2], strides = [2], pads = [1, 1]",
+        "kernel_shape = [3], strides = [2], pads = [1, 1]",
+        "kernel_shape = [3], strides = [2]",
+        "kernel_shape = [1], strides = [2]",
+        "kernel_shape = [2], strides = [3], pads = [0, 1]",
+    ],
+)
+def test_the_last_window_of_a_pool(op: str, opset: int, size: int, attributes: str) -> None:
+    proto = pool(op, size, attributes, opset)
+    (result,) = run(proto, {"x": np.zeros((1, 1, size), F)})
+    assert noted(proto) == result.shape
+    graph = import_model(proto)
+    infer_types(graph)
+    assert find(graph, "z").result.shape == result.shape
+
+
+def test_pools_one_after_the_other() -> None:
+    step = "MaxPool<ceil_mode = 1, kernel_shape = [1], strides = [2]>"
+    text = f"g (float[1,1,8] x) => (float[A,B,C] y) {{ a = {step}(x) b = Relu(a) c = {step}(b) y = {step}(c) }}"
+    proto = model(text, opset=17)
+    (result,) = run(proto, {"x": np.zeros((1, 1, 8), F)})
+    assert noted(proto) == result.shape == (1, 1, 1)
+
+
+def test_a_pool_in_a_branch() -> None:
+    proto = model(
+        """g (float[1,1,4] x, bool c) => (float[A,B,C] y) { y = If(c) <
+            then_branch = t () => (float[D,E,G] p) { p = MaxPool<ceil_mode = 1, kernel_shape = [1], strides = [2]>(x) },
+            else_branch = e () => (float[H,I,J] q) { q = MaxPool<kernel_shape = [1], strides = [2]>(x) }> }""",
+        opset=17,
+    )
+    graph = import_model(proto)
+    infer_types(graph)
+    assert find(graph, "y").result.shape == (1, 1, 2)
+
+
+def test_more_wrong_pools_than_rounds() -> None:
+    step = "MaxPool<ceil_mode = 1, kernel_shape = [2], strides = [1], pads = [0, 2]>"
+    names = [f"p{i}" for i in range(12)]
+    nodes = " ".join(f"{b} = {step}({a})" for a, b in zip(["x", *names], names, strict=False))
+    graph = import_model(model(f"g (float[1,1,4] x) => (float[A,B,C] y) {{ {nodes} y = Relu(p11) }}", opset=17))
+    infer_types(graph)
+    shape = find(graph, "y").result.shape
+    assert shape is None or not isinstance(shape[2], int) or shape[2] == 4 + 12
+
+
+@pytest.mark.parametrize(
+    ("shapes", "equation", "expected"),
+    [
+        ("float[1,3] x, float[2,3] z", "ij,ij->ij", (2, 3)),
+        ("float[2,3] x, float[1,3] z", "ij,ij->ij", (2, 3)),
+        ("float[5,1,3] x, float[5,2,3] z", "...i,...i->...i", (5, 2, 3)),
+        ("float[1,3] x, float[2,3] z", "ij,ij", ()),
+        ("float[N,3] x, float[N,4] z", "ni,nj->nij", ("N", 3, 4)),
+        ("float[N,3] x, float[2,3] z", "ni,ni->ni", (2, 3)),
+    ],
+)
+def test_einsum_broadcasts(shapes: str, equation: str, expected: Shape) -> None:
+    assert noted(model(f'g ({shapes}) => (float[A] y) {{ y = Einsum<equation = "{equation}">(x, z) }}')) == expected
+
+
+def test_einsum_of_two_names_is_unknown() -> None:
+    shape = noted(
+        model('g (float[N,3] x, float[M,3] z) => (float[A,B] y) { y = Einsum<equation = "ij,ij->ij">(x, z) }')
+    )
+    assert shape is not None
+    assert shape[0] not in ("N", "M")
+    assert shape[1] == 3
+
+
+@pytest.mark.parametrize("scale", [0.7, 0.9, 1.1, 1.3, 2.0, 2.2, 2.3, 2.6, 3.3])
+@pytest.mark.parametrize("opset", [9, 10, 11, 17, 19])
+def test_resize_by_scales(scale: float, opset: int) -> None:
+    call = {9: "Upsample(x, s)", 10: "Resize(x, s)"}.get(opset, "Resize(x, roi, s)")
+    weights: dict[str, Any] = {"s": np.array([1, 1, scale], F)} | ({"roi": np.zeros(0, F)} if opset > 10 else {})
+    proto = model(f"g (float[1,1,10] x) => (float[A,B,C] y) {{ y = {call} }}", weights, opset=opset)
+    shape = noted(proto)
+    assert shape is not None
+    assert shape[:2] == (1, 1)
+    if scale == 2.3:
+        assert not isinstance(shape[2], int)
+    if scale == 2.0:
+        assert shape[2] == 20
+    if opset >= 10 or scale >= 1:
+        (result,) = run(proto, {"x": np.zeros((1, 1, 10), F)})
+        assert not isinstance(shape[2], int) or shape[2] == result.shape[2]

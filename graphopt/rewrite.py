@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from onnx import TensorProto
 
 from graphopt.change import Application, Change, Judge, Log
 from graphopt.graph import Array, ArrayConstant, Constant, Function, Graph, Model, Node, Tensor
@@ -13,6 +14,10 @@ from graphopt.graph.copies import tensors_read
 from graphopt.graph.edits import Journal
 from graphopt.node_types import infer_node
 from graphopt.rule import RewriteRefusedError, Rule
+
+# Constant-1 makes floats; from opset 9 on a Constant is of any type.
+_EARLY_CONSTANTS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
+_CONSTANTS_OF_ALL = 9
 
 
 class Rewriter:
@@ -166,13 +171,22 @@ class Rewriter:
         return made
 
     def constant(self, value: Array | Constant, name: str = "") -> Tensor:
-        """A new initializer, in the graph of the root node (a function's body included)."""
+        """A new initializer, in the graph of the root node (a function's body included).
+
+        Raises RewriteRefusedError in functions of an opset before 9: what is not of floats has no Constant node there.
+        """
         constant = value if isinstance(value, Constant) else ArrayConstant(np.asarray(value))
         assert self._root is not None
+        if constant.dtype not in _EARLY_CONSTANTS and self.graph.opset < _CONSTANTS_OF_ALL and self._is_in_function():
+            raise RewriteRefusedError("a function of an opset before 9 can hold constants of floats only")
         tensor = Tensor(self.model.fresh_name(name or f"{self._root.label}.constant"), self.graph)
         tensor.constant, tensor.dtype, tensor.shape = constant, constant.dtype, constant.shape
         self._journal.add_initializer(tensor)
         return tensor
+
+    def _is_in_function(self) -> bool:
+        *_, outermost = self.graph.scopes()
+        return outermost is not self.model.graph
 
     def place(self, node: Node) -> Node:
         """Puts a copy that `graphopt.graph.copies` made into the root's graph."""

@@ -178,3 +178,16 @@ def test_before_opset_9_no_shape_in_a_branch_of_a_function_becomes_a_constant() 
     )
     before = calling("y = local.f(x)", function(body, opset=8), opset=8)
     check_untouched(FoldShapeArithmetic(), before, because="no Constant node makes an output of integers")
+
+
+def test_before_opset_9_no_integers_are_written_into_a_function() -> None:
+    """Its constants are Constant nodes, which make floats only: the Reshape keeps the Shape that it reads."""
+    function = """<domain: "d", opset_import: ["" : 8]> f (x, w) => (y) {
+        c = Constant<value = float[1,2] {1.0, 2.0}>()
+        s = Shape(c)
+        t = Reshape(x, s)
+        y = Neg(t) }"""
+    before = model("g (float[2] x) => (float[1,2] y) { y = d.f(x) }", opset=8, functions=function, domains=', "d" : 1')
+    result = graphopt.optimize(before, verify=False)
+    assert not any("its result was wrong" in r.reason for r in result.report.refusals)
+    assert [n.op_type for n in result.model.functions[0].node] == ["Constant", "Shape", "Reshape", "Neg"]

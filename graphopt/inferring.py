@@ -42,7 +42,7 @@ def infer(proto: ModelProto, holders: int, propagates: bool) -> ModelProto:
     work.CopyFrom(proto)
     for function in work.functions:
         _hide_all(function)
-    trusted = {info.name: shape_of(info.type) for info in proto.graph.value_info}
+    trusted = {info.name: shape_of(info.type) for info in (*proto.graph.value_info, *proto.graph.output)}
     if propagates:
         plain = pieces.infer(work, holders, strict=False, data_prop=False)
         hide_misread(work.graph, plain.graph)

@@ -63,7 +63,11 @@ def doubtful_places(node: Node, values: KnownValues) -> list[int]:
     if target is None or node.int_attr("allowzero", 0):
         return []
     dims = _dims(data, values)
-    return [place for place in range(len(target)) if not _is_asked_for(place, target, dims)]
+    return [
+        place
+        for place, element in enumerate(target)
+        if not _is_asked_for(place, target, dims) and not _copies_the_rest(data, place, element, values)
+    ]
 
 
 def _merged(result: Tensor, elements: list[Element | None], values: KnownValues) -> Shape:
@@ -146,6 +150,18 @@ def _is_asked_for(place: int, target: list[Element], dims: list[Element] | None)
         for i, e, low in others
     ]
     return element in dims and all(is_safe)
+
+
+def _copies_the_rest(data: Tensor | None, place: int, element: Element, values: KnownValues) -> bool:
+    """Whether `data` is Reshape(x, [..., -1, ...]), the -1 at `place`, of a tensor x with the dimension `element`.
+
+    Where that is 0 the tensor is empty, so that 0 is left, or the run fails.
+    """
+    reshape = values.facts.producer(data, "Reshape")
+    target = values.facts.ints(reshape.input(1)) if reshape is not None else None
+    if reshape is None or target is None or place >= len(target) or target[place] != -1:
+        return False
+    return element in (_dims(reshape.input(0), values) or ())
 
 
 def _left(dims: list[Element], others: list[Element], symbols: Symbols) -> Element | None:

@@ -99,6 +99,17 @@ def test_a_dimension_of_an_input_without_elements_is_known() -> None:
     assert reshaped("float[N,4] x", text) == (4, "N")
 
 
+@pytest.mark.parametrize(("target", "known"), [("Shape(x)", True), ("Shape(v)", False)])
+def test_what_is_left_of_an_empty_tensor_is_empty(target: str, known: bool) -> None:
+    """With N = 0 the -1 is 0, which is what the second Reshape copies then; of a graph output, too."""
+    inputs = "float[M,3,N] x" if known else "float[M,3,N] x, float[K,3,L] v"
+    text = f"g ({inputs}) => (float[A,B,C] y) {{ a = Reshape(x, flat) s = {target} y = Reshape(a, s) }}"
+    shape = shape_of(refined(model(text, {"flat": np.array([0, 32, -1])})), "y")
+    assert shape is not None
+    assert (shape == ("M", 3, "N")) is known
+    assert not {"K", "L"} & set(shape)
+
+
 def test_reshapes_that_rest_on_each_other_are_known_together() -> None:
     graph = refined(
         model(

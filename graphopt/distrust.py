@@ -7,6 +7,7 @@ Compared with ONNX Runtime and with the specification, for onnx 1.23:
 - Einsum: where one operand has 1 and broadcasts, onnx takes the first operand's dimension.
 - Resize and Upsample by scales: the product is rounded down, by onnx of the exact numbers, by runtimes of float32.
 - Squeeze with no axes in an empty tensor: onnx removes nothing, ONNX Runtime all ones.
+- Slice along axes, or by steps, of which not even the rank is known: onnx takes the first axes, and steps of 1.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from graphopt.graph import Array, Dim, Shape
 POOLS = frozenset(("AveragePool", "LpPool", "MaxPool"))
 # Since this opset the pools' last window is defined, and onnx infers it.
 PLAIN_POOLS = 22
-SUSPECTS = POOLS | {"Einsum", "Resize", "Squeeze", "Upsample"}
+SUSPECTS = POOLS | {"Einsum", "Resize", "Slice", "Squeeze", "Upsample"}
 _LABEL = re.compile(r"\.\.\.|[a-zA-Z]")
 
 Values = Callable[[int], Array | None]
@@ -39,6 +40,8 @@ def is_suspect(node: NodeProto, version: int) -> bool:
         return version < PLAIN_POOLS and ceil is not None and (ceil.i != 0 or bool(ceil.ref_attr_name))
     if op == "Einsum":
         return len(node.input) > 1
+    if op == "Slice":
+        return any(node.input[3:5])
     if op == "Resize":
         return _scales_index(node, version) is not None
     return op == "Upsample" or len(node.input) > 1 or any(a.name == "axes" and not a.ints for a in node.attribute)
@@ -53,6 +56,9 @@ def true_shape(
     """
     if node.op_type == "Squeeze":
         return _squeezed(node, values, found)
+    if node.op_type == "Slice":
+        given = [shape for name, shape in zip(node.input[3:5], inputs[3:5], strict=True) if name]
+        return found if None not in given else (None,) * len(found)
     if not inputs or inputs[0] is None:
         return None
     if node.op_type in POOLS:

@@ -206,7 +206,8 @@ def forget_claims(graph: GraphProto, version: int) -> None:
     claims = [info for info in graph.value_info if info.name in unknown]
     del graph.value_info[:]
     graph.value_info.extend(claims)
-    kept = unknown | {info.name for info in graph.input}  # an output that is an input has that one's shape
+    # an output that is an input has that one's shape, and without its own onnx does not see an initializer's values
+    kept = unknown | {info.name for info in graph.input} | {tensor.name for tensor in graph.initializer}
     for info in graph.output:
         if info.name not in kept and info.type.HasField("tensor_type"):
             info.type.tensor_type.ClearField("shape")

@@ -17,7 +17,7 @@ from graphopt.distrust import SUSPECTS, is_suspect, true_shape
 from graphopt.graph import Array, Shape
 from graphopt.hiding import HIDDEN, hide, shape_of, types_of
 from graphopt.pieces import bodies_of
-from graphopt.propagated import has_shapes, hide_copies, hide_misread
+from graphopt.propagated import Propagation, has_shapes
 
 # In so many rounds wrong shapes are put right; then what may be wrong is unknown.
 ROUNDS = 8
@@ -43,14 +43,12 @@ def infer(proto: ModelProto, holders: int, propagates: bool) -> ModelProto:
     for function in work.functions:
         _hide_all(function)
     trusted = {info.name: shape_of(info.type) for info in (*proto.graph.value_info, *proto.graph.output)}
-    if propagates:
-        plain = pieces.infer(work, holders, strict=False, data_prop=False)
-        hide_misread(work.graph, plain.graph)
-    for number in range(ROUNDS + 1):
+    for _ in range(ROUNDS):
         found = pieces.infer(work, holders, strict=False, data_prop=propagates)
-        wrong = propagates and hide_copies(work.graph, found.graph, trusted)
-        if not _Round(work, last=number == ROUNDS).correct(work.graph, found.graph) and not wrong:
+        if not _Round(work, Propagation(trusted) if propagates else None).correct(work.graph, found.graph):
             return found
+    found = pieces.infer(work, holders, strict=False, data_prop=False)
+    _Round(work, last=True).correct(work.graph, found.graph)
     return pieces.infer(work, holders, strict=False, data_prop=False)
 
 
@@ -81,8 +79,9 @@ class _Round:
     `last` round all suspects are hidden.
     """
 
-    def __init__(self, model: ModelProto, last: bool) -> None:
+    def __init__(self, model: ModelProto, propagation: Propagation | None = None, *, last: bool = False) -> None:
         self.version = _version(model.opset_import)
+        self.propagation = propagation
         self.last = last
         self.stale: set[str] = set()
         self.changed = False
@@ -93,6 +92,8 @@ class _Round:
         """Writes into `graph` what is wrong in `found`, the same graph with inferred types; whether anything is."""
         types, values = outer if outer is not None else (ChainMap(), ChainMap())
         types, values = types.new_child(types_of(found)), values.new_child(_constants(found))
+        if self.propagation is not None:
+            self.propagation.enter(graph)
         for node, twin in zip(graph.node, found.node, strict=True):
             if not self.stale.isdisjoint(node.input):
                 self.stale.update(node.output)
@@ -104,7 +105,11 @@ class _Round:
             # what enters a body is not followed
             waits = self.changed if inner else not self.stale.isdisjoint(node.input)
             if is_suspect(node, self.version) and (self.last or not waits) and self._is_wrong(node, types, values):
-                self._hide(node, graph, types, values)
+                self._hide(node, graph, types, self._right(node, types, values))
+            if self.propagation is not None:
+                misread = self.propagation.follow(node, types)
+                if misread is not None and (not waits or node.op_type == "Reshape"):
+                    self._hide(node, graph, types, _numbers(misread) if waits else misread)
         return self.changed
 
     def _is_wrong(self, node: NodeProto, types: Mapping[str, TypeProto], values: Mapping[str, TensorProto]) -> bool:
@@ -122,15 +127,28 @@ class _Round:
 
         return true_shape(node, self.version, shapes, value, found)
 
-    def _hide(
-        self, node: NodeProto, graph: GraphProto, types: Mapping[str, TypeProto], values: Mapping[str, TensorProto]
-    ) -> None:
-        """Gives the results their right types, and the node a name that onnx does not know."""
+    def _right(
+        self, node: NodeProto, types: Mapping[str, TypeProto], values: Mapping[str, TensorProto]
+    ) -> dict[str, Shape | None]:
+        """What is sure of the results' shapes."""
         shapes = {name: shape_of(types.get(name)) for name in node.output}
-        right = {n: self._true(node, s, types, values) if s and not self.last else None for n, s in shapes.items()}
+        return {n: self._true(node, s, types, values) if s and not self.last else None for n, s in shapes.items()}
+
+    def _hide(
+        self, node: NodeProto, graph: GraphProto, types: Mapping[str, TypeProto], right: Mapping[str, Shape | None]
+    ) -> None:
+        """Gives the results their right shapes, and the node a name that onnx does not know."""
         hide(node, graph, types, right)
         self.stale.update(node.output)
         self.changed = True
+
+
+def _numbers(shapes: Mapping[str, Shape | None]) -> dict[str, Shape | None]:
+    """The shapes with their numbers only: where a name may be wrong, no number is for that."""
+    return {
+        name: tuple([dim if isinstance(dim, int) else None for dim in shape]) if shape is not None else None
+        for name, shape in shapes.items()
+    }
 
 
 def _constants(graph: GraphProto) -> dict[str, TensorProto]:

@@ -9,22 +9,21 @@ Compared with the specification and with ONNX Runtime, for onnx 1.23 (`defs/data
 
 from __future__ import annotations
 
-from collections import ChainMap
 from collections.abc import Collection, Mapping
 
 from onnx import GraphProto, NodeProto, TensorProto, TypeProto
 
 from graphopt.graph import Shape
-from graphopt.hiding import hide, shape_of, types_of
+from graphopt.hiding import shape_of
 from graphopt.pieces import bodies_of
 
 _SOURCES = ("Shape", "Size")
 _OF_ALL = frozenset(("Add", "Concat", "Gather", "Mul", "Sub"))  # followed where all their inputs are
 _OF_FIRST = frozenset(("Cast", "Slice", "Squeeze", "Unsqueeze"))
 INTEGERS = (TensorProto.INT64, TensorProto.INT32)
+_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
+_OF_FLOATS = frozenset(("OneHot", "Range", "Resize", "Upsample"))  # which may take floats as sizes or scales
 _STANDARD = ("", "ai.onnx")
-
-Types = ChainMap[str, TypeProto]
 
 
 def has_shapes(graph: GraphProto) -> bool:
@@ -32,90 +31,72 @@ def has_shapes(graph: GraphProto) -> bool:
     return any(node.op_type in _SOURCES or any(has_shapes(body) for body in bodies_of(node)) for node in graph.node)
 
 
-def hide_misread(graph: GraphProto, found: GraphProto) -> None:
-    """Hides from onnx the nodes of `graph` whose values it would mistake; `found` is it with types."""
-    _Misread().visit(graph, found, ChainMap())
-
-
-def hide_copies(graph: GraphProto, found: GraphProto, trusted: Mapping[str, Shape | None]) -> bool:
-    """Hides the Reshapes of `graph` whose results in `found`, the same graph with types, are not sure; whether any is.
-
-    `trusted` are shapes that are known to be right.
-    """
-    return _Copies(trusted).visit(graph, found, ChainMap())
-
-
-class _Misread:
-    """Follows the values that onnx propagates."""
-
-    def __init__(self) -> None:
-        self.carried: set[str] = set()
-
-    def visit(self, graph: GraphProto, found: GraphProto, outer: Types) -> None:
-        types = outer.new_child(types_of(found))
-        self.carried.update(t.name for t in graph.initializer if t.data_type in INTEGERS)
-        for node, twin in zip(graph.node, found.node, strict=True):
-            for body, twin_body in zip(bodies_of(node), bodies_of(twin), strict=True):
-                self.visit(body, twin_body, types)
-            if not self._is_carried(node):
-                continue
-            if is_misread(node, types):
-                hide(node, graph, types, {name: shape_of(types.get(name)) for name in node.output})
-            else:
-                self.carried.update(node.output)
-
-    def _is_carried(self, node: NodeProto) -> bool:
-        if node.domain not in _STANDARD:
-            return False
-        if node.op_type in _OF_ALL:
-            return all(name in self.carried for name in node.input)
-        return node.op_type in (*_SOURCES, "Constant") or (node.op_type in _OF_FIRST and node.input[0] in self.carried)
-
-
-class _Copies:
-    """Looks at Reshapes, the names of older dimensions at hand."""
+class Propagation:
+    """Follows onnx through the nodes of a graph, in their order. `trusted` are shapes that are known to be right."""
 
     def __init__(self, trusted: Mapping[str, Shape | None]) -> None:
         self.trusted = trusted
+        # tensors whose values onnx may propagate, those of floats, and the names of the dimensions so far
+        self.carried: set[str] = set()
+        self.floats: set[str] = set()
         self.names: set[str] = set()
-        self.changed = False
 
-    def visit(self, graph: GraphProto, found: GraphProto, outer: Types) -> bool:
-        types = outer.new_child(types_of(found))
-        constants = {t.name for t in graph.initializer}
+    def enter(self, graph: GraphProto) -> None:
+        """Before the nodes of a graph, or of a body."""
+        self.carried.update(t.name for t in graph.initializer if t.data_type in INTEGERS)
         self.names.update(*(names_in(info.type) for info in graph.input))
-        for node, twin in zip(graph.node, found.node, strict=True):
-            for body, twin_body in zip(bodies_of(node), bodies_of(twin), strict=True):
-                self.visit(body, twin_body, types)
-            is_reshape = node.op_type == "Reshape" and node.domain in _STANDARD and len(node.input) > 1
-            if is_reshape and node.input[1] not in constants:
-                self._look_at(node, graph, types)
-            self.names.update(*(names_in(types.get(name)) for name in node.output))
-        return self.changed
 
-    def _look_at(self, node: NodeProto, graph: GraphProto, types: Types) -> None:
+    def follow(self, node: NodeProto, types: Mapping[str, TypeProto]) -> dict[str, Shape | None] | None:
+        """What is sure of the shapes of the node's results where onnx may be wrong there; None where it is not."""
+        wrong = self._wrong(node, types) if node.domain in _STANDARD else None
+        self.names.update(*(names_in(types.get(name)) for name in node.output))
+        return wrong
+
+    def _wrong(self, node: NodeProto, types: Mapping[str, TypeProto]) -> dict[str, Shape | None] | None:
+        if node.op_type == "Reshape" and len(node.input) > 1:
+            return self._reshape(node, types)
+        if node.op_type in _OF_FLOATS and not self.floats.isdisjoint(node.input):
+            return dict.fromkeys(node.output)
+        if not self._is_carried(node):
+            return None
+        if node.op_type == "Cast" and _to(node) in _FLOATS:
+            self.floats.update(node.output)  # of harm only where it is read as a shape, or cast back
+            return None
+        if is_misread(node, types) or not self.floats.isdisjoint(node.input):
+            return {name: shape_of(types.get(name)) for name in node.output}
+        self.carried.update(node.output)
+        return None
+
+    def _is_carried(self, node: NodeProto) -> bool:
+        if node.op_type in _OF_ALL:
+            return all(name in self.carried or name in self.floats for name in node.input)
+        if node.op_type in _OF_FIRST:
+            return node.input[0] in self.carried or node.input[0] in self.floats
+        return node.op_type in (*_SOURCES, "Constant")
+
+    def _reshape(self, node: NodeProto, types: Mapping[str, TypeProto]) -> dict[str, Shape | None] | None:
         name = node.output[0]
-        shape = shape_of(types.get(name))
+        shape, known = shape_of(types.get(name)), self.trusted.get(name)
         if shape is None:
-            return
+            return None
         sure = without_copies(node, shape_of(types.get(node.input[0])), shape, self.names)
-        known = self.trusted.get(name)
         if known is not None and len(known) == len(sure):
-            dims = zip(sure, known, shape, strict=True)
-            sure = tuple([old if told == old else dim for dim, told, old in dims])
-        if sure != shape:
-            hide(node, graph, types, {name: sure})
-            self.changed = True
+            sure = tuple([old if told == old else dim for dim, told, old in zip(sure, known, shape, strict=True)])
+        return {name: sure} if sure != shape else None
 
 
 def is_misread(node: NodeProto, types: Mapping[str, TypeProto]) -> bool:
     """Whether a node that onnx propagates a value through may make another one of it; unknown ranks mean yes."""
     if node.op_type in (*_SOURCES, "Constant"):
         return False
-    if node.op_type == "Cast" and next((a.i for a in node.attribute if a.name == "to"), 0) not in INTEGERS:
+    if node.op_type == "Cast" and _to(node) not in INTEGERS:
         return True
     read = node.input if node.op_type in _OF_ALL else node.input[:1]
     return any(_rank(types.get(name)) not in (0, 1) for name in (*read, node.output[0]))
+
+
+def _to(node: NodeProto) -> int:
+    return next((a.i for a in node.attribute if a.name == "to"), 0)
 
 
 def _rank(kind: TypeProto | None) -> int | None:

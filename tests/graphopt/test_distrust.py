@@ -126,3 +126,23 @@ def test_resize_by_scales(scale: float, opset: int) -> None:
     if opset >= 10 or scale >= 1:
         (result,) = run(proto, {"x": np.zeros((1, 1, 10), F)})
         assert not isinstance(shape[2], int) or shape[2] == result.shape[2]
+
+
+@pytest.mark.parametrize("inputs", ["s, e, a", "s, e, first, a"])
+def test_a_slice_along_axes_of_unknown_rank(inputs: str) -> None:
+    """onnx takes the first axes, and steps of 1."""
+    weights = {"s": np.array([1]), "e": np.array([2]), "first": np.array([0])}
+    used = {name: value for name, value in weights.items() if name in inputs.split(", ")}
+    proto = model(f"g (float[4,4] x, int64[R] a) => (float[A,B] z) {{ y = Slice(x, {inputs}) z = Relu(y) }}", used)
+    proto.graph.input[1].type.tensor_type.ClearField("shape")
+    graph = import_model(proto)
+    infer_types(graph)
+    shape = find(graph, "z").result.shape
+    assert shape is not None
+    assert not any(isinstance(dim, int) for dim in shape)
+
+
+def test_a_slice_along_axes_that_are_a_graph_output() -> None:
+    text = "g (float[2,2] x) => (float[A,B] y, int64[1] one) { y = Slice(x, one, two, one) }"
+    proto = model(text, {"one": np.array([1]), "two": np.array([2])})
+    assert noted(proto) == (2, 1)

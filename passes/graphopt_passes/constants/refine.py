@@ -153,10 +153,17 @@ def _is_asked_for(place: int, target: list[Element], dims: list[Element] | None)
 
 
 def _copies_the_rest(data: Tensor | None, place: int, element: Element, values: KnownValues) -> bool:
-    """Whether `data` is Reshape(x, [..., -1, ...]), the -1 at `place`, of a tensor x with the dimension `element`.
+    """Whether the dimension of `data` at `place` is 0 where `element` is.
 
-    Where that is 0 the tensor is empty, so that 0 is left, or the run fails.
+    So it is in Reshape(x, [..., -1, ...]), the -1 at `place`, of a tensor x with the dimension `element`: where that is
+    0 the tensor is empty, so that 0 is left, or the run fails. And in Flatten(x) on the side of `element`.
     """
+    flatten = values.facts.producer(data, "Flatten")
+    dims = _dims(flatten.input(0), values) if flatten is not None else None
+    if flatten is not None and dims is not None:
+        axis = flatten.int_attr("axis", 1)
+        axis += len(dims) if axis < 0 else 0
+        return element in (dims[:axis] if place == 0 else dims[axis:])
     reshape = values.facts.producer(data, "Reshape")
     target = values.facts.ints(reshape.input(1)) if reshape is not None else None
     if reshape is None or target is None or place >= len(target) or target[place] != -1:

@@ -11,6 +11,7 @@ import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
+from pathlib import Path
 
 from onnx import (
     GraphProto,
@@ -21,6 +22,7 @@ from onnx import (
     defs,
     helper,
 )
+from onnx.external_data_helper import _get_all_tensors
 
 from graphopt.graph import (
     Constant,
@@ -60,9 +62,22 @@ def skeleton(model: Model) -> ModelProto:
     with _own_names(model, [t for t in large if t.graph is not model.graph]):
         proto = export_model(model, write, frozenset(t.producer for t in large if t.producer is not None))
         infos = [info for t in large if (info := value_info(t)) is not None]
+    if model.external:
+        _take_in(proto, model.folder)
     listed = {i.name for i in proto.graph.input}
     proto.graph.input.extend(info for info in infos if info.name not in listed)
     return proto
+
+
+def _take_in(proto: ModelProto, folder: Path | None) -> None:
+    """Writes the values of Constant nodes that are in other files into the nodes that are left, functions' too.
+
+    onnx looks for such files in the working directory, not in the model's.
+    """
+    in_functions = (a.t for f in proto.functions for n in f.node for a in n.attribute if a.HasField("t"))
+    for tensor in (*_get_all_tensors(proto), *in_functions):
+        if tensor.data_location == TensorProto.EXTERNAL:
+            tensor.CopyFrom(ProtoConstant(tensor, folder).to_proto(tensor.name))
 
 
 def _large_constants(model: Model) -> dict[Tensor, None]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx.external_data_helper import _get_all_tensors
 
 import graphopt
 from tests.fuzz.generate import stream
@@ -73,3 +74,36 @@ def test_a_block_written_as_a_function_holds_its_constants(tmp_path: Path) -> No
     onnx.checker.check_model(str(tmp_path / "other" / "model.onnx"))
     held = [a.t for f in onnx.load(tmp_path / "other" / "model.onnx").functions for n in f.node for a in n.attribute]
     assert [onnx.numpy_helper.to_array(t).tolist() for t in held] == [-1, 6]
+
+
+def beside(values: np.ndarray, folder: Path) -> onnx.TensorProto:
+    """The values in a file of the folder, and what names them."""
+    (folder / "values").write_bytes(values.tobytes())
+    tensor = onnx.TensorProto(
+        data_type=onnx.TensorProto.FLOAT, dims=values.shape, data_location=onnx.TensorProto.EXTERNAL
+    )
+    for key, value in (("location", "values"), ("offset", "0"), ("length", str(values.nbytes))):
+        tensor.external_data.add(key=key, value=value)
+    return tensor
+
+
+@pytest.mark.parametrize("place", ["function", "branch"])
+def test_values_of_constant_nodes_are_found_from_any_folder(place: str, tmp_path: Path) -> None:
+    """In a function, and as the very result of a branch: onnx looks for them in the working directory."""
+    values = np.linspace(0, 1, 400, dtype=F)
+    node = onnx.helper.make_node("Constant", [], ["q"], value=beside(values, tmp_path))
+    if place == "function":
+        function = '<domain: "d", opset_import: ["" : 17]> f (a) => (b) { q = Identity(a)\n b = Add(a, q) }'
+        proto = model("g (float[400] x) => (float[400] y) { y = d.f(x) }", functions=function, domains=', "d" : 1')
+        proto.functions[0].node[0].CopyFrom(node)
+    else:
+        proto = model(
+            "g (float[400] x, bool c) => (float[400] y) { y = If(c) <then_branch = t () => (float[400] o) "
+            "{ o = Relu(x) }, else_branch = e () => (float[400] q) { q = Identity(x) }> }"
+        )
+        proto.graph.node[0].attribute[1].g.node[0].CopyFrom(node)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(proto.SerializeToString())
+    result = graphopt.optimize(path, verify=False).model
+    held = [np.frombuffer(t.raw_data, F) for t in _get_all_tensors(result) if t.raw_data]
+    assert any(len(v) == 400 and (v == values).all() for v in held)

@@ -7,7 +7,7 @@ from functools import lru_cache
 from onnx import TensorProto, defs
 
 from graphopt.facts import Facts
-from graphopt.graph import Node, Tensor
+from graphopt.graph import Node, Tensor, bits_of
 
 
 @lru_cache(maxsize=1024)
@@ -34,3 +34,9 @@ def takes_result_of(node: Node, mover: Node, source: Tensor, facts: Facts) -> bo
     """
     made = node.int_attr("to", 0) if node.op == "Cast" else node.result.dtype
     return made in (None, source.dtype) or takes(mover.op, facts.opset(node), made)
+
+
+def is_narrow(dtype: int | None) -> bool:
+    """Whether several elements lie in one byte."""
+    bits = bits_of(dtype) if dtype is not None else None
+    return bits is not None and bits < 8

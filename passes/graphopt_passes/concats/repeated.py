@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from onnx import TensorProto
 
 from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor
@@ -38,6 +39,8 @@ class RepeatedPartsToTile(Rule[Repeated]):
             return NoMatch("its axis is not known", node)
         if len(node.inputs) < 2 or any(t is not source for t in node.inputs):
             return NoMatch("its inputs are several tensors", node)
+        if source.dtype == TensorProto.BFLOAT16:
+            return NoMatch("ONNX Runtime has no Tile of bfloat16", node)
         return Repeated(node, source, tuple(len(node.inputs) if a == axis else 1 for a in range(rank)))
 
     def rewrite(self, found: Repeated, edit: Rewriter) -> None:

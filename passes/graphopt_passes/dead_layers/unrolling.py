@@ -14,6 +14,7 @@ from graphopt.pipeline import Context, Pass
 from graphopt.rewrite import Rewriter
 from graphopt.rule import NoMatch, Refused, Rule
 from graphopt_passes.common.pure import is_pure
+from graphopt_passes.common.types import takes
 from graphopt_passes.dead_layers.bodies import Iteration, forwarded, iteration, origin
 
 
@@ -54,6 +55,9 @@ class UnrollLoop(Rule[KnownTrips]):
             return self._too_large(node)
         if trips == 0 and any(old.is_read(old.carried + i) for i in range(old.collected)):
             return NoMatch("it collects nothing, of a shape that is not known", node)
+        collected = [t for t in node.outputs[old.carried :] if t is not None and t.is_used and t.dtype is not None]
+        if not all(takes("Concat", facts.opset(node), t.dtype) for t in collected):
+            return Refused("it collects values of a type that cannot be put together", node)
         if trips > 0 and not all(n.bodies or is_pure(n, facts) for n in inner):
             return Refused("its body may be random or keep a state", node)
         if trips > 0 and not all(_is_scalar(t) for t in old.body.inputs[:2]):

@@ -48,7 +48,8 @@ class ComposeClips(Rule[Clipped]):
     """Clip(Clip(x, a, b), c, d) = Clip(x, clip(a, c, d), clip(b, c, d)).
 
     Relu is Clip(0, ∞), Max(x, a) is Clip(a, ∞) and Min(x, b) is Clip(−∞, b) where a and b have one element. Each maps
-    monotonically onto an interval, so the whole maps onto that of the ends. Bounds are constant, a ≤ b, c ≤ d; the
+    monotonically onto an interval, so the whole maps onto that of the ends; two that leave ∞ alone make one that does,
+    a Max or Min. Bounds are constant, a ≤ b, c ≤ d; the
     inner node is read by the outer alone. A Relu of a Relu is left to the idempotent rules. Opset 8 on (bounds of Clip
     are attributes before 11, inputs from then on). Reassociates: the sign of a zero at a bound 0 may differ.
     """
@@ -68,7 +69,9 @@ class ComposeClips(Rule[Clipped]):
             return NoMatch("its input is not clipped to a constant interval for it alone", node)
         low = outer.interval.clip(inner.interval.low, outermost=-np.inf)
         high = outer.interval.clip(inner.interval.high, outermost=np.inf)
-        op = node.op if inner_node.op == node.op and node.op in ("Max", "Min") else "Clip"
+        op = "Clip"
+        if "Clip" not in (inner_node.op, node.op) and (low is None or high is None):
+            op = "Max" if high is None else "Min"  # an absent bound of Clip is the largest number, not ∞
         if op == "Clip" and not _has_clip(facts.opset(node), inner.source.dtype):
             return NoMatch("its opset has no Clip of this dtype", node)
         return Clipped(node, inner.source, Interval(low, high), op)

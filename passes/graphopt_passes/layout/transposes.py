@@ -12,6 +12,7 @@ from graphopt.rewrite import Rewriter
 from graphopt.rule import NoMatch, Rule
 from graphopt_passes.common.arguments import permutation
 from graphopt_passes.common.shapes import reshape_target
+from graphopt_passes.common.types import is_narrow
 
 Perm = tuple[int, ...]
 
@@ -91,6 +92,8 @@ class TransposeOfOnesToReshape(Rule[Relabelling]):
             return NoMatch("it moves data", node)
         if perm == tuple(range(len(perm))):
             return NoMatch("it moves nothing at all", node)
+        if is_narrow(x.dtype):
+            return NoMatch("runtimes transpose numbers of 4 bits, and do not reshape them", node)
         target = reshape_target(x.shape, tuple(x.shape[p] for p in perm))
         return NoMatch("the shape cannot be written down", node) if target is None else Relabelling(node, target)
 

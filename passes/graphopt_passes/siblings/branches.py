@@ -13,6 +13,7 @@ from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor
 from graphopt.rewrite import Rewriter
 from graphopt_passes.common.cutting import divide
+from graphopt_passes.common.types import takes
 from graphopt_passes.siblings.channels import Assemble, Axis
 from graphopt_passes.siblings.followers import Follower, follower, join_followers
 
@@ -60,9 +61,16 @@ def sink(branches: Sequence[Branch], axis: Axis, facts: Facts) -> tuple[Branch, 
     while True:
         found = [follower(b.end, b.width, axis, facts) for b in result]
         steps = [f for f in found if f is not None]
-        if len(steps) != len(result) or len({f.key for f in steps}) != 1:
+        if len(steps) != len(result) or len({f.key for f in steps}) != 1 or not _can_be_split(steps[0], facts):
             return tuple(result)
         result = [Branch(b.head, b.width, (*b.chain, f)) for b, f in zip(result, steps, strict=True)]
+
+
+def _can_be_split(step: Follower, facts: Facts) -> bool:
+    """Whether Split takes what the operator makes; what is not known is taken for float."""
+    node = step.nodes[-1]
+    made = node.int_attr("to", 0) if node.op == "Cast" else step.result.dtype
+    return made is None or takes("Split", facts.opset(node), made)
 
 
 def arrange(branches: Sequence[Branch], axis: Axis, facts: Facts) -> tuple[Piece, ...]:

@@ -65,8 +65,8 @@ def _attributes(node: Node) -> Hashable | None:
 
 def _pointwise(node: Node, tensor: Tensor, facts: Facts) -> Follower | None:
     attributes = _attributes(node)
-    if node.input(0) is not tensor or attributes is None:
-        return None
+    if node.input(0) is not tensor or attributes is None or node.int_attr("block_size", 0):
+        return None  # a scale for each block is one number only where there is one block
     extras: list[Hashable] = []
     for extra in node.inputs[1:]:
         constant = facts.constant(extra)

@@ -7,7 +7,18 @@ Compared with ONNX Runtime and with the specification, for onnx 1.23:
 - Einsum: where one operand has 1 and broadcasts, onnx takes the first operand's dimension.
 - Resize and Upsample by scales: the product is rounded down, by onnx of the exact numbers, by runtimes of float32.
 - Squeeze with no axes in an empty tensor: onnx removes nothing, ONNX Runtime all ones.
-- Slice along axes, or by steps, of which not even the rank is known: onnx takes the first axes, and steps of 1.
+- Slice along axes, or by steps, of which not even the rank is known: onnx takes the first axes, and steps of 1. In
+  opset 10 a dimension that is no number keeps its name, whatever is cut.
+- Squeeze and Unsqueeze before opset 11 by axes that do not ascend, or are negative: onnx passes some over.
+- Pools and ConvTranspose that keep the size (`auto_pad`) and round up, dilate or add output padding besides.
+- Range of floats: counted by onnx in float64, but for the difference, by runtimes in float32.
+- DFT of a length that is known at run time only: onnx keeps the signal's; STFT without `onesided`: onnx takes 0, the
+  definition 1.
+- Attention of three dimensions whose value has an unknown width: onnx takes 0; its `qk_matmul_output` with past keys.
+
+Not put right: what ONNX Runtime makes of empty tensors against the definitions (a MatMul of no columns does not
+broadcast, a reduction over a negative axis keeps it), and a PRelu whose slope is wider than its data, which ONNX does
+not allow.
 """
 
 from __future__ import annotations
@@ -17,14 +28,22 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from onnx import NodeProto, helper
+from onnx import AttributeProto, NodeProto, helper
 
 from graphopt.graph import Array, Dim, Shape
 
 POOLS = frozenset(("AveragePool", "LpPool", "MaxPool"))
 # Since this opset the pools' last window is defined, and onnx infers it.
 PLAIN_POOLS = 22
-SUSPECTS = POOLS | {"Einsum", "Resize", "Slice", "Squeeze", "Upsample"}
+SUSPECTS = POOLS | {
+    *("Attention", "ConvTranspose", "DFT", "Einsum", "Range", "Resize", "Slice", "Squeeze", "STFT", "Unsqueeze"),
+    "Upsample",
+}
+# The opset of the Slice whose result keeps the names of dimensions; those since which axes may be negative, and since
+# which DFT has its axis as an input.
+_NAMING_SLICE = 10
+_ANY_AXES = 11
+_DFT_AXES = 20
 _LABEL = re.compile(r"\.\.\.|[a-zA-Z]")
 
 Values = Callable[[int], Array | None]
@@ -35,16 +54,34 @@ def is_suspect(node: NodeProto, version: int) -> bool:
     op = node.op_type
     if op not in SUSPECTS or node.domain not in ("", "ai.onnx"):
         return False
+    given = {a.name: a for a in node.attribute}
     if op in POOLS:
-        ceil = next((a for a in node.attribute if a.name == "ceil_mode"), None)
-        return version < PLAIN_POOLS and ceil is not None and (ceil.i != 0 or bool(ceil.ref_attr_name))
+        ceil = given.get("ceil_mode")
+        rounds_up = ceil is not None and (ceil.i != 0 or bool(ceil.ref_attr_name))
+        return (version < PLAIN_POOLS and rounds_up) or _keeps_size_besides(given, "dilations")
+    if op == "ConvTranspose":
+        return _keeps_size_besides(given, "output_padding")
     if op == "Einsum":
         return len(node.input) > 1
     if op == "Slice":
-        return any(node.input[3:5])
+        return version == _NAMING_SLICE or any(node.input[3:5])
     if op == "Resize":
         return _scales_index(node, version) is not None
-    return op == "Upsample" or len(node.input) > 1 or any(a.name == "axes" and not a.ints for a in node.attribute)
+    if op == "DFT":
+        return len(node.input) > 1 and bool(node.input[1])
+    if op == "STFT":
+        return "onesided" not in given
+    if op in ("Squeeze", "Unsqueeze") and "axes" in given:
+        axes = list(given["axes"].ints)
+        return not axes or (version < _ANY_AXES and (axes != sorted(set(axes)) or axes[0] < 0))
+    return op in ("Attention", "Range", "Upsample") or (op == "Squeeze" and len(node.input) > 1)
+
+
+def _keeps_size_besides(given: dict[str, AttributeProto], name: str) -> bool:
+    """Whether the output is to be as large as the input, and an attribute that is 0 or 1 by default says otherwise."""
+    pads, other = given.get("auto_pad"), given.get(name)
+    plain = 1 if name == "dilations" else 0
+    return pads is not None and pads.s.startswith(b"SAME") and other is not None and any(n != plain for n in other.ints)
 
 
 def true_shape(
@@ -54,15 +91,29 @@ def true_shape(
 
     `inputs` are the shapes of its inputs, `values` gives the value of one of them by its index where it is constant.
     """
-    if node.op_type == "Squeeze":
+    op = node.op_type
+    if op == "Unsqueeze" or (op == "Squeeze" and _attributes(node).get("axes")):
+        return None  # a suspect only by its axes
+    if op == "Squeeze":
         return _squeezed(node, values, found)
-    if node.op_type == "Slice":
-        given = [shape for name, shape in zip(node.input[3:5], inputs[3:5], strict=True) if name]
-        return found if None not in given else (None,) * len(found)
+    if op == "Range":
+        return found if _counts_alike(values) else (None,)
     if not inputs or inputs[0] is None:
         return None
-    if node.op_type in POOLS:
+    if op == "Slice":
+        return _sliced(node, version, inputs, values, found)
+    if op == "Attention":
+        return found if _is_plain_attention(node, inputs) else None
+    if op == "DFT":
+        return (
+            found if version < _DFT_AXES or values(1) is not None else (found[0], *[None] * (len(found) - 2), found[-1])
+        )
+    if op == "STFT":
+        return (*found[:2], None, *found[3:])
+    if op in POOLS:
         return _pooled(node, inputs[0], found)
+    if op == "ConvTranspose":
+        return (*found[:2], *[None] * (len(found) - 2))
     if node.op_type == "Einsum":
         return _summed(node, inputs, found)
     return _scaled(node, version, inputs[0], values, found)
@@ -70,6 +121,49 @@ def true_shape(
 
 def _attributes(node: NodeProto) -> dict[str, Any]:
     return {a.name: helper.get_attribute_value(a) for a in node.attribute if not a.ref_attr_name}
+
+
+def _sliced(
+    node: NodeProto, version: int, inputs: Sequence[Shape | None], values: Values, found: Shape
+) -> Shape | None:
+    given = [shape for name, shape in zip(node.input[3:5], inputs[3:5], strict=True) if name]
+    if None in given:
+        return (None,) * len(found)
+    if version != _NAMING_SLICE:
+        return found
+    starts, axes = values(1), values(3)
+    if len(node.input) > 3 and node.input[3]:
+        cut = None if axes is None else {int(axis) % len(found) for axis in axes.reshape(-1)}
+    else:
+        cut = None if starts is None else set(range(starts.size))
+    return tuple(
+        [
+            dim if isinstance(dim, int) or (cut is not None and axis not in cut) else None
+            for axis, dim in enumerate(found)
+        ]
+    )
+
+
+def _is_plain_attention(node: NodeProto, inputs: Sequence[Shape | None]) -> bool:
+    """Whether the value's width is known where it is divided into heads, and no scores of past keys are asked for."""
+    has_past = any(node.input[4:6])
+    if has_past and any(node.output[3:]):
+        return False
+    query, value = inputs[0], inputs[2] if len(inputs) > 2 else None
+    return query is not None and value is not None and (len(query) == 4 or isinstance(value[-1], int))
+
+
+def _counts_alike(values: Values) -> bool:
+    """Whether a Range has one number of elements, however it is rounded; of integers, or unknown ones, it has."""
+    ends = [values(index) for index in range(3)]
+    if any(end is None or end.size != 1 for end in ends):
+        return True
+    start, limit, delta = (end.reshape(()) for end in ends if end is not None)
+    if start.dtype.kind in "iu" or not delta:
+        return True
+    single, double = np.float32, np.float64
+    forms = ((single, single), (double, double), (single, double))  # the type of the difference, of the quotient
+    return len({float(np.ceil(q(d(limit) - d(start)) / q(delta))) for d, q in forms}) == 1
 
 
 def _squeezed(node: NodeProto, values: Values, found: Shape) -> Shape | None:
@@ -81,7 +175,7 @@ def _squeezed(node: NodeProto, values: Values, found: Shape) -> Shape | None:
 def _pooled(node: NodeProto, data: Shape, found: Shape) -> Shape | None:
     """The shape by the formula of opset 22: a window that starts behind the data and its padding before is no window.
 
-    Where `auto_pad` asks for the same size, there is nothing to round up.
+    Where `auto_pad` asks for the same size besides, runtimes and onnx differ.
     """
     attributes = _attributes(node)
     spatial = len(data) - 2
@@ -90,7 +184,7 @@ def _pooled(node: NodeProto, data: Shape, found: Shape) -> Shape | None:
     if len(found) != len(data) or len(pads) != 2 * spatial or len(strides) != spatial:
         return None
     if attributes.get("auto_pad", b"NOTSET") in (b"SAME_UPPER", b"SAME_LOWER"):
-        return found
+        return (*found[:2], *[None] * spatial)
     dims = list(found)
     for axis, (size, out, before, stride) in enumerate(zip(data[2:], found[2:], pads, strides, strict=False), 2):
         if not isinstance(size, int) or not isinstance(out, int):

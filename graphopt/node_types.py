@@ -8,7 +8,7 @@ from typing import Any
 
 from onnx import NodeProto, TensorProto, TypeProto, defs, helper, shape_inference
 
-from graphopt.distrust import is_suspect, true_shape
+from graphopt.distrust import SUSPECTS, is_suspect, true_shape
 from graphopt.graph import Array, Node, Shape, Tensor, node_proto, value_info
 from graphopt.graph.exporter import as_dim, attribute_proto
 
@@ -35,7 +35,7 @@ def infer_node(node: Node, opset: int, ir_version: int) -> list[Type]:
     unknown = [UNKNOWN] * len(node.outputs)
     if opset < 1 or any(t is not None and t.dtype is None for t in node.inputs):
         return unknown
-    if node.op in _BY_TYPES and all(node.outputs):
+    if node.op in _BY_TYPES and all(node.outputs) and not (node.op in SUSPECTS and is_suspect(node_proto(node), opset)):
         inputs = tuple([(t.dtype, t.shape) if t is not None and t.dtype is not None else None for t in node.inputs])
         attrs = tuple(sorted((name, type(value), value) for name, value in node.attrs.items()))
         if _is_hashable(attrs):

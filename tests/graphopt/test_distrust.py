@@ -146,3 +146,62 @@ def test_a_slice_along_axes_that_are_a_graph_output() -> None:
     text = "g (float[2,2] x) => (float[A,B] y, int64[1] one) { y = Slice(x, one, two, one) }"
     proto = model(text, {"one": np.array([1]), "two": np.array([2])})
     assert noted(proto) == (2, 1)
+
+
+# opset, inputs, the operator, constants, what y's shape is in ONNX Runtime with M = 5, N = 4 and K = 3
+WRONG = [
+    (10, "float[M,N] x", "Slice(x, zero, minus, one)", (5, 3)),
+    (10, "float[M,N] x", "Slice(x, zero, minus)", (4, 4)),
+    (9, "float[1,3,1] x", "Squeeze<axes = [2, 0]>(x)", (3,)),
+    (9, "float[1,3,1] x", "Squeeze<axes = [-1]>(x)", (1, 3)),
+    (23, "float[1,2,4] x, float[1,5,4] k, float[1,5,N] v",
+     "Attention<kv_num_heads = 2, q_num_heads = 2>(x, k, v)", (1, 2, 4)),
+    (20, "float[1,M,1] x, int64 n", "DFT(x, n)", (1, 3, 2)),
+    (11, "float point", "Range(point, far, step)", None),
+    (19, "float[1,1,7,6] x", 'MaxPool<auto_pad = "SAME_UPPER", dilations = [2, 2], kernel_shape = [2, 2]>(x)', None),
+    (17, "float[1,1,7,6] x, float[1,1,3,3] w",
+     'ConvTranspose<auto_pad = "SAME_UPPER", output_padding = [1, 1], strides = [2, 2]>(x, w)', None),
+]  # fmt: skip
+SIZES = {"M": 5, "N": 4, "K": 3}
+CONSTANTS = {
+    "zero": np.array([0]),
+    "one": np.array([1]),
+    "minus": np.array([-1]),
+    "far": F(2.3),
+    "step": F(0.1),
+}
+
+
+@pytest.mark.parametrize(("opset", "inputs", "operator", "shape"), WRONG, ids=[w[2].split("<")[0] for w in WRONG])
+def test_what_onnx_is_wrong_about(opset: int, inputs: str, operator: str, shape: Shape | None) -> None:
+    """Nothing is noted that is not so: dimensions are those of the run, or unknown."""
+    weights = {name: value for name, value in CONSTANTS.items() if f" {name}," in operator or f" {name})" in operator}
+    if operator.startswith("Range"):
+        inputs, weights["point"] = "float other", F(0.1)
+    proto = model(f"g ({inputs}) => (float y) {{ y = {operator} }}", weights, opset=opset)
+    proto.graph.output[0].type.tensor_type.ClearField("shape")
+    found = noted(proto)
+    if shape is None:
+        assert found is None or not any(isinstance(dim, int) for dim in found[-2:])
+    elif found is not None:
+        known = [SIZES.get(dim) if isinstance(dim, str) else dim for dim in found]
+        assert len(known) == len(shape)
+        assert all(dim in (None, right) for dim, right in zip(known, shape, strict=True))
+
+
+def test_the_rest_of_a_slice_of_opset_10_is_known() -> None:
+    proto = model(
+        "g (float[M,N,3] x) => (float[A,B,C] y) { y = Slice(x, zero, one, one) }",
+        {"zero": np.array([0]), "one": np.array([1])}, opset=10,
+    )  # fmt: skip
+    shape = noted(proto)
+    assert shape is not None
+    assert (shape[0], shape[2]) == ("M", 3)
+    assert shape[1] != "N"
+
+
+@pytest.mark.parametrize(("limit", "count"), [(2.25, 22), (2.3, None)])
+def test_a_range_of_floats(limit: float, count: int | None) -> None:
+    proto = model("g (float other) => (float[A] y) { y = Range(s, l, d) }", {"s": F(0.1), "l": F(limit), "d": F(0.1)})
+    (size,) = noted(proto) or (None,)
+    assert size == count or (count is None and not isinstance(size, int))

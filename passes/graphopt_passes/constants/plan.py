@@ -34,6 +34,8 @@ _RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "Rand
 # Dropout is another family's. ONNX Runtime computes what is folded, and its Attention has forms that differ from ONNX's
 # definition: what the runtime does at run time is its own affair, in the model it would be ours.
 _LEFT_ALONE = {"Attention", "Constant", "Dropout"}
+# What ends the process in ONNX Runtime where an input has no elements.
+_DIES_OF_NOTHING = frozenset({"GRU", "LSTM", "RNN", "Unique"})
 # Operators whose outputs have, all together, no more elements than their inputs; times the rank for NonZero.
 _BOUNDED = frozenset({"Compress", "NonZero", "Unique", "SequenceConstruct", "SplitToSequence", "SequenceAt"})
 
@@ -89,6 +91,8 @@ class _Computable:
         for tensor in inputs:
             if tensor.constant is None and tensor not in self.nbytes:
                 return
+        if node.op in _DIES_OF_NOTHING and any(self._size(t) == 0 for t in inputs):
+            return
         if not _is_deterministic(node, self.facts) or not any(t is not None and t.is_used for t in node.outputs):
             return
         sizes = self._sizes(node, inputs)

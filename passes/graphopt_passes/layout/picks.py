@@ -12,7 +12,6 @@ from graphopt.rewrite import Rewriter
 from graphopt.rule import NoMatch, Rule
 from graphopt_passes.common.arguments import ANY_END, AxisSlice, axis_slices, ints_argument
 from graphopt_passes.common.shapes import reshape_target
-from graphopt_passes.common.types import is_narrow
 
 
 @dataclass(frozen=True)
@@ -130,8 +129,6 @@ class GatherOfAllToReshape(Rule[Whole]):
         dim = source.shape[axis] if axis is not None and axis < len(source.shape) else None
         if not isinstance(dim, int) or tuple(i + dim if i < 0 else i for i in indices) != tuple(range(dim)):
             return NoMatch("it does not take every element once and in order", node)
-        if is_narrow(source.dtype):
-            return NoMatch("runtimes do not reshape numbers of 4 bits", node)
         target = reshape_target(source.shape, node.result.shape) if facts.opset(node) >= 5 else None
         return NoMatch("its shape is not known", node) if target is None else Whole(node, source, target)
 

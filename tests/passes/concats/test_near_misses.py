@@ -12,6 +12,7 @@ from graphopt.rule import Rule
 from graphopt.targets import Target
 from graphopt_passes.concats.focus import FocusToSpaceToDepth
 from graphopt_passes.concats.permuted import PermutedPartsToGather
+from graphopt_passes.concats.repeated import RepeatedPartsToTile
 from graphopt_passes.concats.sinking import SinkBelowConcat
 from graphopt_passes.concats.summed import JoinSummedConvs
 from tests.passes.vertical.weights import normal
@@ -81,3 +82,18 @@ def test_space_to_depth_is_made_of_types_that_runtimes_have(kind: str, fires: bo
         check_rewrite(rule, before, ["SpaceToDepth"])
     else:
         check_untouched(rule, before, "no SpaceToDepth of its type")
+
+
+def test_a_scale_of_one_block_is_no_scale_of_two() -> None:
+    text = "c = QuantizeLinear<axis = 1, block_size = 2>(a, s, z) d = QuantizeLinear<axis = 1, block_size = 2>(b, s, z)"
+    weights = {"s": np.full((1, 1, 4, 4), 0.1, F)[:, :, :1, :1], "z": np.zeros((1, 1, 1, 1), np.int8)}
+    before = model(
+        f"g (float[1,2,1,1] a, float[1,2,1,1] b) => (int8[A,B,C,D] y) {{ {text} y = Concat<axis = 1>(c, d) }}",
+        weights, opset=21,
+    )  # fmt: skip
+    check_untouched(SinkBelowConcat(), before, "could be done below")
+
+
+def test_bfloat16_is_not_tiled() -> None:
+    before = model("g (bfloat16[2] x) => (bfloat16[A] y) { a = Abs(x) y = Concat<axis = 0>(a, a) }")
+    check_untouched(RepeatedPartsToTile(), before, "no Tile of bfloat16")

@@ -289,3 +289,23 @@ def test_a_long_chain_is_folded_in_one_go() -> None:
     lines = ["a0 = Exp(w)", *(f"a{i} = Sin(a{i - 1})" for i in range(1, 3000)), "y = Add(x, a2999)"]
     before = model("g (float[3,4] x) => (float[3,4] y) {" + "\n".join(lines) + "}", {"w": W})
     assert operators(fold(before)) == ["Add"]
+
+
+def test_big_doubles_are_rounded_to_float16_as_small_ones() -> None:
+    """ONNX Runtime rounds to float32 in between: 1 + 2⁻¹¹ + 2⁻⁴⁰ is 1 then, not the next float16."""
+    for count in (200, 200_000):
+        weight = np.full(count, 1 + 2.0**-11 + 2.0**-40)
+        before = model(
+            f"g (float16[1] x) => (float16[{count}] y) {{ c = Cast<to = 10>(w) y = Add(c, x) }}", {"w": weight}
+        )
+        assert operators(fold(before)) == ["Add"]
+
+
+def test_what_ends_the_process_without_elements_is_left_to_the_run_time() -> None:
+    text = """g (bool c, int64[2] x) => (int64[R] y) { y = If(c) <
+        then_branch = t () => (int64[A] p) { u, i1, i2, i3 = Unique<axis = 0>(w) p = Shape(u) },
+        else_branch = e () => (int64[B] o) { o = Identity(x) }> }"""
+    before = model(text, {"w": np.zeros((1, 0), np.float32)})
+    after, _ = apply_pass(FoldConstants(), before)
+    branch = next(a.g for a in after.graph.node[0].attribute if a.name == "then_branch")
+    assert "Unique" in [n.op_type for n in branch.node]

@@ -375,3 +375,17 @@ def test_whatever_is_carried_the_numbers_are_equal(trips: int, p: str, q: str, o
         after, _ = apply(rules, before)
         check_numbers(before, after, exact=True)
     assert "Loop" not in [n.op_type for n in after.graph.node]
+
+
+@pytest.mark.parametrize(("opset", "to"), [(19, 17), (21, 17), (21, 21)])
+def test_narrow_numbers_are_not_stacked(opset: int, to: int) -> None:
+    """Unsqueeze and Concat do not take float8 and 4 bits, or runtimes lack them."""
+    kind = {17: "float8e4m3fn", 21: "uint4"}[to]
+    before = model(
+        f"""g (float[2] x, bool c) => ({kind}[T,2] y) {{
+            y = Loop(n, c) <body = b (int64 i, bool k) => (bool o, {kind}[2] s) {{
+                o = Identity(k) s = Cast<to = {to}>(x) }}> }}""",
+        {"n": np.array(1)},
+        opset=opset,
+    )
+    check_untouched(InlineSingleIteration(), before)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from graphopt_passes.layout import SimplifyLayout
-from tests.support.models import Arrays, model
-from tests.support.rewrites import check_untouched
+from tests.support.models import Arrays, model, run
+from tests.support.rewrites import check_rewrite, check_untouched
 
 RULES = {rule.name: rule for rule in SimplifyLayout.rules}
 
@@ -49,3 +49,28 @@ def test_what_moves_takes_the_type_that_is_made(rule: str, opset: int, text: str
         f"g (float[2,3,4] x) => ({kind}[{'A,B' if weights else 'A,B,C'}] y) {{ {text} }}", weights, opset=opset
     )
     check_untouched(RULES[rule], before, "does not take the type")
+
+
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [
+        ("a = Max(x, low) y = Relu(a)", "Max"),
+        ("a = Relu(x) y = Max(a, low)", "Max"),
+        ("a = Min(x, low) y = Min(a, high)", "Min"),
+    ],
+)
+def test_what_leaves_infinity_alone_goes_on_doing_so(text: str, made: str) -> None:
+    """A Clip without a bound clips to the largest finite number."""
+    weights = {"low": np.float32(-1), "high": np.float32(2)}
+    used = {name: value for name, value in weights.items() if f" {name})" in text}
+    before = model(f"g (float[3] x) => (float[3] y) {{ {text} }}", used)
+    after = check_rewrite(RULES["compose-clips"], before, [made])
+    feeds = {"x": np.array([np.inf, -np.inf, 0.5], np.float32)}
+    np.testing.assert_array_equal(run(before, feeds)[0], run(after, feeds)[0])
+
+
+def test_numbers_of_four_bits_are_not_reshaped() -> None:
+    """ONNX Runtime has no kernel for it."""
+    text = "a = Cast<to = 21>(x) b = Transpose<perm = [1,0]>(a) y = DequantizeLinear(b, s)"
+    before = model(f"g (float[2,1] x) => (float[A,B] y) {{ {text} }}", {"s": np.float32(0.5)}, opset=21)
+    check_untouched(RULES["transpose-of-ones-to-reshape"], before, "4 bits")

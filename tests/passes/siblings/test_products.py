@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 
 from graphopt_passes.siblings.products import (
@@ -13,7 +14,8 @@ from graphopt_passes.siblings.products import (
     MergeSiblingMatmuls,
 )
 from tests.passes.siblings.test_convs import two, weights
-from tests.support.rewrites import check_rewrite, check_untouched
+from tests.support.models import model
+from tests.support.rewrites import apply, check_rewrite, check_untouched
 
 ARRAYS = weights(q=(6, 8), k=(6, 4), v=(6, 4), bq=(8,), bk=(4,), bv=(4,), wide=(1, 6, 4), row=(5, 1), one=(1, 1, 4))
 GIVEN = "float[N,5,6] x"
@@ -139,3 +141,15 @@ def test_half_precision() -> None:
     arrays = weights(np.float16, q=(6, 8), k=(6, 4))
     before = two("y = MatMul(x, q)  z = MatMul(x, k)", "(float16[N,8] y, float16[N,4] z)", "float16[N,6] x", arrays)
     check_rewrite(MergeSiblingMatmuls(), before, ["MatMul", "Split"])
+
+
+@pytest.mark.parametrize("to", [17, 21], ids=["float8", "uint4"])
+def test_a_cast_to_what_split_does_not_take_stays_behind_it(to: int) -> None:
+    text = f"a = MatMul(x, v) b = MatMul(x, w) c = Cast<to = {to}>(a) d = Cast<to = {to}>(b)"
+    ends = "y = Cast<to = 1>(c) z = Cast<to = 10>(d)"
+    weights = {"v": np.ones((8, 4), np.float32), "w": np.ones((8, 4), np.float32)}
+    before = model(f"g (float[1,8] x) => (float[1,4] y, float16[1,4] z) {{ {text} {ends} }}", weights, opset=21)
+    after, log = apply(MergeEqualSiblingMatmuls(), before)
+    assert len(log.applications) == 1
+    onnx.checker.check_model(after, full_check=True)
+    assert [n.op_type for n in after.graph.node].count("Cast") == 4

@@ -39,6 +39,12 @@ class Tally:
     saved: dict[str, Path] = field(default_factory=dict)
     first: dict[str, Failure] = field(default_factory=dict)
 
+    def count(self, failure: Failure) -> None:
+        """Takes one more failure into account."""
+        self.failures[failure.key] += 1
+        self.kinds[failure.kind] += 1
+        self.first.setdefault(failure.key, failure)
+
     def rare(self, known: list[str], share: float = 0.01) -> list[str]:
         """Rules that fired in less than that share of the models."""
         return sorted((name for name in known if self.rules[name] < share * self.models), key=lambda n: self.rules[n])
@@ -124,9 +130,7 @@ class Campaign:
             if outcome.uncomparable:
                 tally.uncomparable[outcome.uncomparable[:120]] += 1
             for failure in outcome.failures:
-                tally.failures[failure.key] += 1
-                tally.kinds[failure.kind] += 1
-                tally.first.setdefault(failure.key, failure)
+                tally.count(failure)
         elif kind == "failure":
             failure, model, inputs, theme = rest
             origin = f"case {number}" + (f" around {theme}" if theme else "")
@@ -145,15 +149,18 @@ class Campaign:
         worker.process.kill()
         worker.process.join()
         left = list(worker.scratch.glob("*.json"))
+        case = f"case {worker.number} of seed {self.seed}"
         if left:
             saved = found.load(left[0])
             kind = "time-out" if slow else "died"
-            failure = Failure(kind, Setting("every", "target"), f"case {worker.number} of seed {self.seed}", kind)
-            tally.failures[kind] += 1
-            tally.kinds[kind] += 1
+            failure = Failure(kind, Setting("every", "target"), case, kind)
+            tally.count(failure)
             tally.models += 1
-            tally.first.setdefault(kind, failure)
             self._save(tally, failure, saved.model, saved.feeds, f"case {worker.number}")
+        elif not worker.shrinking:  # no model was drawn, and none can be saved
+            tally.count(
+                Failure("fuzzer", Setting("?", "?"), f"the process died or did not end in {case}", "drawing died")
+            )
         return self._start(base, slot, worker.number + self.jobs)
 
     def _save(self, tally: Tally, failure: Failure, model: onnx.ModelProto, inputs: list[Feeds], origin: str) -> None:

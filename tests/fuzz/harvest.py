@@ -31,6 +31,8 @@ _GROWING = {"ConstantOfShape", "Expand", "Tile", "Range", "Pad", "Resize", "OneH
 
 def harvest(folder: Path) -> int:
     """Fills the folder with graphs and INDEX, which says what each is good for; returns how many there are."""
+    from tests.fuzz.trial import deadly  # which reads what is harvested here
+
     folder.mkdir(parents=True, exist_ok=True)
     command = [
         sys.executable,
@@ -50,6 +52,9 @@ def harvest(folder: Path) -> int:
         for proto in getattr(rule, "fuzz_models", tuple)():
             write(folder, name, proto)
     index = {path.name: _uses(path) for path in sorted(folder.glob("*.onnx"))}
+    (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
+    for name in deadly(folder):
+        del index[name]
     (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
     return len(index)
 

@@ -88,8 +88,11 @@ def types_of(graph: GraphProto) -> dict[str, int]:
 
 def _shake(graph: GraphProto, types: dict[str, int], rng: np.random.Generator) -> None:
     weights: list[TensorProto] = []
+    # ONNX Runtime takes scales of exactly 1 alone in some dimensions: a shaken scale would end the run, not move it.
+    kept = {name for node in graph.node if node.op_type in ("Resize", "Upsample") for name in node.input[1:]}
     for weight in graph.initializer:
-        noisy = shake_values(numpy_helper.to_array(weight), rng)
+        values = numpy_helper.to_array(weight)
+        noisy = values if weight.name in kept else shake_values(values, rng)
         weights.append(numpy_helper.from_array(noisy, weight.name))
     nodes: list[NodeProto] = []
     for node in graph.node:

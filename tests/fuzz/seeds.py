@@ -71,10 +71,15 @@ class Seed:
         return [(kind, one.shape) for kind, one in zip(kinds, runs[0], strict=True)]
 
 
+def read(folder: Path) -> list[Seed]:
+    """The graphs of the folder, in the order of its index."""
+    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    return [_seed(folder / name, uses) for name, uses in index.items()]
+
+
 def register(folder: Path) -> None:
     """A snippet for each rule and opset that has graphs in the folder: three in four fire the rule, one nearly does."""
-    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    seeds = [_seed(folder / name, uses) for name, uses in index.items()]
+    seeds = read(folder)
     for rule in sorted({rule for seed in seeds for rule in seed.fired}):
         firing = [seed for seed in seeds if rule in seed.fired]
         nearly = [seed for seed in seeds if rule in seed.tested and rule not in seed.fired]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from pathlib import Path
 
+import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
@@ -11,10 +14,12 @@ import pytest
 from tests.fuzz import generate
 from tests.fuzz.builder import Builder, Tensor
 from tests.fuzz.draw import Draw
+from tests.fuzz.harvest import INDEX
 from tests.fuzz.inputs import feeds, without_node_names
 from tests.fuzz.models import Case
 from tests.fuzz.registry import FLOATS, SNIPPETS, Made, Snippet
 from tests.fuzz.seeds import Seed
+from tests.fuzz.trial import deadly
 from tests.fuzz.worker import Themes
 from tests.support.models import model, run
 
@@ -118,6 +123,19 @@ def test_shapes_of_harvested_graphs_are_measured() -> None:
     assert depends.results is None
     fails = _seed("g (float[4] x, float[3] z) => (float[M] y) { y = Add(x, z) }")
     assert fails.results is None
+
+
+def test_graphs_that_end_the_process_are_told(tmp_path: Path) -> None:
+    """ONNX Runtime aborts at Unique of nothing along an axis; what is drawn after it has to be drawn all the same."""
+    lives = model("g (float[2] x) => (float[2] y) { y = Relu(x) }")
+    dies = model(
+        "g (bool c) => (int64[2] y) { u = Unique<axis = 0>(w) \n y = Shape(u) }", {"w": np.zeros((1, 0), np.float32)}
+    )
+    uses = {"fired": [], "tested": [], "opsets": [17], "own": 17}
+    for name, proto in {"a": lives, "b": dies, "c": lives}.items():
+        onnx.save(proto, tmp_path / name)
+    (tmp_path / INDEX).write_text(json.dumps(dict.fromkeys("abc", uses)))
+    assert deadly(tmp_path) == ["b"]
 
 
 def test_a_theme_puts_a_pattern_of_its_rule_into_the_model(monkeypatch: pytest.MonkeyPatch) -> None:

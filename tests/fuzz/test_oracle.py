@@ -203,6 +203,14 @@ def test_differences_that_rounding_explains() -> None:
     assert differs_beyond(expected, [np.array([2, 2], np.float32)], ["y"], shaken) is not None
 
 
+def test_scales_of_a_resize_are_not_shaken() -> None:
+    """ONNX Runtime refuses scales beside 1, and a copy that does not run would leave no room at all."""
+    text = 'g (float[1,2,2,2] x) => (float[?,?,?,?] y) { d = Mul(x, w) \n y = Resize<mode = "linear">(d, , s) }'
+    resized = model(text, {"w": np.float32(0.3), "s": np.array([1, 1, 1, 2], np.float32)})
+    reference = Reference(resized, [{"x": np.arange(8, dtype=np.float32).reshape(1, 2, 2, 2)}])
+    assert len(reference._shake(0, 6)) == 6
+
+
 def test_drawn_outputs_are_compared_by_shape() -> None:
     proto = model(
         "g (float[2] x) => (float[2] y, float[2] z) { r = RandomNormalLike(x) \n y = Add(x, r) \n z = Neg(x) }"

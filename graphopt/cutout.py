@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, helper
+from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from graphopt.change import Change
 from graphopt.graph import Model, Node, Tensor, bits_of, export_bodies, export_function, node_proto, value_info
@@ -21,6 +21,8 @@ Inputs = tuple[Tensor | None, ...]
 
 # A tensor of more bytes than this is not computed to check one rewrite.
 MOST_BYTES = 1 << 28
+# So many nodes make a shape out of constants alone, at most; a longer computation counts as any other context.
+MOST_OF_A_SHAPE = 64
 # Nor are weights of more bytes than this put into a small model.
 MOST_WEIGHT_BYTES = 1 << 30
 
@@ -42,6 +44,8 @@ class Cutout:
 def cut_out(change: Change, model: Model, context: int) -> Cutout:
     """The change with up to `context` upstream nodes (the nearest first) in both models.
 
+    Shapes that follow from constants alone are computed in both, however far that is: drawn at random they would not
+    fit, or would broadcast a tensor to gigabytes.
     Raises CannotCutError where a boundary tensor has no known dtype or rank, or a tensor is too large.
     """
     before = {node: node.inputs for node in change.consumed} | change.rewired
@@ -53,6 +57,7 @@ def cut_out(change: Change, model: Model, context: int) -> Cutout:
     wanted_before, wanted_after = [old for old, _ in equal], [new for _, new in equal]
     # an output that is replaced may be one of a node that stays
     shared, is_whole = _context(before, after, [*wanted_before, *wanted_after], context)
+    shared += _known_shapes([*before.values(), *after.values()], {*shared, *before, *after}, shared)
     _check_size([*shared, *before, *after])
     made = {t for node in before for t in node.outputs}
     if not all(_is_there(old, made) and _is_there(new, made_after) for old, new in equal):
@@ -109,6 +114,36 @@ def _context(
             following += _producers(_reads(node))
         level = [n for n in dict.fromkeys(following) if n not in found]
     return list(found), True
+
+
+def _known_shapes(read: Iterable[Inputs], there: set[Node], shared: Sequence[Node]) -> list[Node]:
+    """Nodes upstream of those that are there, which make the integer vectors that these read from constants alone."""
+    found: dict[Node, None] = {}
+    for inputs in (*read, *(tuple(_reads(node)) for node in shared)):
+        for maker in _producers(inputs):
+            if maker not in there and maker not in found:
+                found.update(dict.fromkeys(_shape_computation(maker, there)))
+    return list(found)
+
+
+def _shape_computation(node: Node, there: set[Node]) -> list[Node]:
+    """The node and all upstream of it, where they make integer vectors and scalars of constants; nothing elsewhere."""
+    found: dict[Node, None] = {}
+    waiting = [node]
+    while waiting:
+        each = waiting.pop()
+        if each in found or each in there:
+            continue
+        is_fed = any(t is not None and t.producer is None and t.constant is None for t in each.inputs)
+        if len(found) == MOST_OF_A_SHAPE or is_fed or each.bodies or not all(map(_is_shape, each.outputs)):
+            return []
+        found[each] = None
+        waiting += _producers(each.inputs)
+    return list(found)
+
+
+def _is_shape(tensor: Tensor | None) -> bool:
+    return tensor is None or (tensor.dtype == TensorProto.INT64 and tensor.shape is not None and len(tensor.shape) <= 1)
 
 
 def _producers(tensors: Iterable[Tensor | None]) -> list[Node]:

@@ -52,7 +52,7 @@ class Reference:
         self.results: list[tuple[Feeds, list[Any]]] = []
         self.refused = ""
         self.untrue = ""  # what the model says about itself and does not keep
-        self.random: set[int] = set()  # outputs that are drawn: places in `names`
+        self.random: list[set[int]] = []  # outputs that are drawn, places in `names`, for each of `results`
         self._shaken: dict[int, list[list[Any]]] = {}
         try:
             run = runner(model)
@@ -70,10 +70,11 @@ class Reference:
             elif number == 0:  # later sets may have sizes that the model does not take after all
                 self.refused = why
                 return
-        if noise.has_operator(model, *_RANDOM):
-            inputs, first = self.results[0]
-            for given in (run(inputs), runner(model)(inputs)):
-                self.random |= {at for at, one in enumerate(first) if one.tobytes() != given[at].tobytes()}
+        self.random = [set() for _ in self.results]
+        if noise.has_operator(model, *_RANDOM):  # an input may say whether: the mode of a Dropout
+            for drawn, (inputs, first) in zip(self.random, self.results, strict=True):
+                for given in (run(inputs), runner(model)(inputs)):
+                    drawn |= {at for at, one in enumerate(first) if one.tobytes() != given[at].tobytes()}
 
     def check(self, optimized: ModelProto, exact: bool, finite: bool = False) -> str | None:
         """What is different on some set of inputs, of finite ones alone where `finite`; None when nothing is.
@@ -102,7 +103,7 @@ class Reference:
                 return f"the result does not run: {first_line(error)}"
             if noise.has_operator(self.model, "Loop", "Scan"):
                 given = [e if _is_same_nothing(e, g) else g for e, g in zip(expected, given, strict=True)]
-            for at in self.random:
+            for at in self.random[number]:
                 if expected[at].shape == given[at].shape and expected[at].dtype == given[at].dtype:
                     given[at] = expected[at]
             if loose and all(map(is_finite, inputs.values())):  # divided by zero: its sign, or a rounding, decides

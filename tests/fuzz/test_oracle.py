@@ -216,12 +216,25 @@ def test_drawn_outputs_are_compared_by_shape() -> None:
         "g (float[2] x) => (float[2] y, float[2] z) { r = RandomNormalLike(x) \n y = Add(x, r) \n z = Neg(x) }"
     )
     reference = Reference(proto, [{"x": np.ones(2, np.float32)}])
-    assert reference.random == {0}
+    assert reference.random == [{0}]
     assert reference.check(proto, exact=True) is None
     other = model(
         "g (float[2] x) => (float[2] y, float[2] z) { r = RandomNormalLike(x) \n y = Add(x, r) \n z = Abs(x) }"
     )
     assert reference.check(other, exact=True) is not None
+
+
+def test_an_input_may_say_whether_outputs_are_drawn() -> None:
+    proto = model("g (float[64] x, bool on) => (float[64] y) { y = Dropout(x, half, on) }", {"half": np.float32(0.5)})
+    x = np.ones(64, np.float32)
+    reference = Reference(proto, [{"x": x, "on": np.array(on)} for on in (False, True)])
+    assert reference.random == [set(), {0}]
+    assert reference.check(proto, exact=True) is None
+    always = model(
+        "g (float[64] x, bool on) => (float[64] y) { y = Dropout(x, half, yes) }",
+        {"half": np.float32(0.5), "yes": np.True_},
+    )
+    assert reference.check(always, exact=True) is not None
 
 
 def test_a_model_that_declares_what_it_does_not_keep_is_not_counted() -> None:

@@ -13,7 +13,7 @@ from graphopt.rewrite import Rewriter
 from graphopt.rule import Exactness, NoMatch, Refused, Rule
 from graphopt.targets import Target
 from graphopt_passes.blocks.activations import needs_opset
-from graphopt_passes.blocks.masks import Mask, built_mask, mask_of
+from graphopt_passes.blocks.masks import Masks, built_mask, masks_of
 from graphopt_passes.blocks.repeated_heads import shared_heads
 from graphopt_passes.blocks.terms import inner, with_scalar
 from graphopt_passes.common.arguments import permutation
@@ -42,7 +42,7 @@ class AttentionCore:
 
     last: Node
     scores: Scores
-    masks: tuple[Mask, ...]
+    masks: Masks
     key: Tensor
     value: Tensor
 
@@ -83,11 +83,8 @@ class RecognizeAttention(Rule[AttentionCore]):
         if problem is not None:
             return Refused(f"{problem}; fixed input shapes may tell", node)
         key, value = _ungrouped(scores, v, facts)
-        masks = [mask_of(t, facts) for t in (*scores.masks, *([scores.allowed] if scores.allowed is not None else []))]
-        known = tuple(m for m in masks if m is not None)
-        if len(known) != len(masks):
-            return Refused("a mask holds the type's lowest number, which runtimes take for no key at all", node)
-        core = AttentionCore(node, scores, known, key, value)
+        masks = masks_of(scores.masks if scores.allowed is None else (scores.allowed,), facts)
+        core = AttentionCore(node, scores, masks, key, value)
         return needs_opset(node, facts, "Attention", 23, "softmax(QKᵀ)V") or core
 
     def rewrite(self, found: AttentionCore, edit: Rewriter) -> None:

@@ -7,64 +7,74 @@ where a Softmax gives equal weights; and it wants a row for each query. Both are
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from ml_dtypes import finfo
 from onnx import TensorProto
 
 from graphopt.facts import Facts
-from graphopt.graph import Dim, Node, Tensor, numpy_dtype
+from graphopt.graph import Constant, Dim, Node, ProtoConstant, Tensor, numpy_dtype
 from graphopt.rewrite import Rewriter
 from graphopt.rule import RewriteRefusedError
-from graphopt_passes.common.folding import Folded, exact_values
+from graphopt_passes.common.folding import FLOATS, Folded, exact_values
 
-# What a mask passes through on its way to the scores, its numbers unchanged.
-_CARRIERS = ("Unsqueeze", "Squeeze", "Reshape", "Expand", "Slice", "Transpose", "Identity", "Gather", "Concat")
-_MOST_STEPS = 6
 _INTEGERS = (TensorProto.BOOL, TensorProto.INT32, TensorProto.INT64, TensorProto.UINT8)
-# A constant that broadcasting enlarges stays a node above this size.
+_COMPARED = (TensorProto.FLOAT, TensorProto.DOUBLE)  # which Equal takes since opset 11, in every runtime
+# Operators whose results are far from the lowest number of their type, and those that compute with weights and data.
+_MODERATE = ("Sigmoid", "HardSigmoid", "Tanh", "Softmax", "Erf", "Sin", "Cos", "MatMul", "Gemm", "Conv")
+_MOST_TENSORS = 64  # upstream of a mask; what is made from more may hold any number
+# A constant that broadcasting enlarges stays a node above this size; a larger one is not searched either.
 _MOST_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class Mask:
-    """A mask; `filled` is the Where or Mul that makes it, where its input `index` is the type's lowest number."""
+class Masks:
+    """Masks whose sum is added to the scores.
 
-    tensor: Tensor
+    `filled` is the Where or Mul that makes the only one, where its input `index` is the only source of the type's
+    lowest number; otherwise `may_hold_lowest` says whether the sum may hold it.
+    """
+
+    tensors: tuple[Tensor, ...]
     filled: Node | None = None
     index: int = 0
+    may_hold_lowest: bool = False
 
 
-def mask_of(tensor: Tensor, facts: Facts) -> Mask | None:
-    """The mask; None where it holds the type's lowest number in a way that cannot be mended."""
-    current: Tensor | None = tensor
-    for _ in range(_MOST_STEPS):
-        node = current.producer if current is not None else None
-        if node is None or current is None:
-            return Mask(tensor)
-        if node.op == "Where":
-            places = [i for i in (1, 2) if _is_lowest(node.input(i), facts)]
-        elif node.op == "Mul":
-            places = [i for i in (0, 1) if _is_lowest(node.input(i), facts)]
-            if places and not _is_whole(node.input(1 - places[0]), facts):
-                return None
-        elif node.op in _CARRIERS:
-            current = node.input(0)
-            continue
-        else:
-            return Mask(tensor)
-        if not places:
-            return Mask(tensor)
-        return Mask(tensor, node, places[0]) if current is tensor and len(places) == 1 else None
-    return Mask(tensor)
+def masks_of(tensors: Sequence[Tensor], facts: Facts) -> Masks:
+    """The masks with what is known of their numbers."""
+    if len(tensors) == 1 and tensors[0].producer is not None:
+        index = _filled(tensors[0].producer, facts)
+        if index is not None:
+            return Masks(tuple(tensors), tensors[0].producer, index)
+    return Masks(tuple(tensors), may_hold_lowest=any(_may_hold_lowest(t) for t in tensors))
+
+
+def _filled(node: Node, facts: Facts) -> int | None:
+    """The place of the lowest number in a Where or Mul that gives it as it is, or something else than it."""
+    if node.op not in ("Where", "Mul"):
+        return None
+    first = 1 if node.op == "Where" else 0
+    for index, other in ((first, first + 1), (first + 1, first)):
+        beside = node.input(other)
+        if _is_lowest(node.input(index), facts) and beside is not None:
+            is_clean = _is_whole(beside, facts) if node.op == "Mul" else not _may_hold_lowest(beside)
+            return index if is_clean else None
+    return None
 
 
 def _is_lowest(tensor: Tensor | None, facts: Facts) -> bool:
     value = facts.scalar(tensor)
-    if tensor is None or value is None or tensor.dtype is None:
+    if tensor is None or value is None or tensor.dtype not in FLOATS:
         return False
-    return float(value) == float(finfo(numpy_dtype(tensor.dtype)).min)  # type: ignore[no-untyped-call]
+    return float(value) == _lowest(tensor.dtype)
+
+
+def _lowest(dtype: int) -> float:
+    return float(finfo(numpy_dtype(dtype)).min)  # type: ignore[no-untyped-call]
 
 
 def _is_whole(tensor: Tensor | None, facts: Facts) -> bool:
@@ -76,17 +86,57 @@ def _is_whole(tensor: Tensor | None, facts: Facts) -> bool:
     return source is not None and source.dtype in _INTEGERS
 
 
-def built_mask(masks: tuple[Mask, ...], queries: Dim, edit: Rewriter) -> Tensor | None:
+def _may_hold_lowest(mask: Tensor) -> bool:
+    """Whether a number near the end of the type's range, of either sign, stands anywhere upstream."""
+    seen: set[Tensor] = set()
+    waiting: list[Tensor | None] = [mask]
+    while waiting:
+        tensor = waiting.pop()
+        if tensor is None or tensor in seen or tensor.dtype in _INTEGERS:
+            continue
+        if len(seen) == _MOST_TENSORS or tensor.dtype not in FLOATS:
+            return True
+        seen.add(tensor)
+        node = tensor.producer
+        if tensor.constant is not None:
+            if _is_extreme(tensor.constant):
+                return True
+        elif node is not None and node.op not in _MODERATE:
+            if node.bodies or any(_is_extreme_attribute(value, tensor.dtype) for value in node.attrs.values()):
+                return True
+            waiting += node.inputs
+    return False
+
+
+def _is_extreme(constant: Constant) -> bool:
+    if constant.nbytes > _MOST_BYTES:
+        return True
+    values = np.asarray(constant.array())
+    return bool((np.isfinite(values) & (np.abs(values.astype(np.float64)) >= -_lowest(constant.dtype) / 4)).any())
+
+
+def _is_extreme_attribute(value: object, dtype: int) -> bool:
+    """Of a Clip or a ConstantOfShape."""
+    if isinstance(value, TensorProto):
+        return value.data_type in FLOATS and _is_extreme(ProtoConstant(value))
+    return isinstance(value, float) and math.isfinite(value) and abs(value) >= -_lowest(dtype) / 4
+
+
+def built_mask(masks: Masks, queries: Dim, edit: Rewriter) -> Tensor | None:
     """The sum of `masks` as one tensor of rank 2 at least, with a row for each query; None when there are none.
 
-    Raises RewriteRefusedError where the rows cannot be told, or a constant masks whole rows.
+    The type's lowest number becomes the next one. Raises RewriteRefusedError where that cannot be, or the rows
+    cannot be told.
     """
-    parts = [_mended(m, edit) for m in masks]
-    if not parts:
+    if not masks.tensors:
         return None
-    total = parts[0]
-    for part in parts[1:]:
-        total = _sum(total, part, edit)
+    if masks.filled is not None:
+        total = _refilled(masks.filled, masks.index, edit)
+    else:
+        total = masks.tensors[0]
+        for part in masks.tensors[1:]:
+            total = _sum(total, part, edit)
+        total = _without_lowest(total, masks.may_hold_lowest, edit)
     shape = total.shape
     if shape is None or (len(shape) > 1 and shape[-2] is not None and shape[-2] == queries):
         return total
@@ -95,24 +145,40 @@ def built_mask(masks: tuple[Mask, ...], queries: Dim, edit: Rewriter) -> Tensor 
     return _with_rows(total, queries, edit)
 
 
-def _mended(mask: Mask, edit: Rewriter) -> Tensor:
-    node, constant = mask.filled, mask.tensor.constant
-    if constant is not None:
-        rows = np.asarray(constant.array())
-        if rows.dtype != np.bool_ and bool((rows.astype(np.float64).max(-1, initial=-math.inf) < -1e30).any()):
-            raise RewriteRefusedError("the mask leaves a query without any key")
-    if node is None:
-        return mask.tensor
-    old = node.inputs[mask.index]
+def _refilled(node: Node, index: int, edit: Rewriter) -> Tensor:
+    old = node.inputs[index]
     assert old is not None
     assert old.dtype is not None
     assert old.constant is not None
-    kind = numpy_dtype(old.dtype)
-    lowest = np.asarray(finfo(kind).min, kind)  # type: ignore[no-untyped-call]
-    raised = np.nextafter(lowest, np.asarray(0, kind)).reshape(old.constant.shape)
     inputs = list(node.inputs)
-    inputs[mask.index] = edit.constant(raised, old.name)
+    inputs[index] = edit.constant(_raised(old.dtype).reshape(old.constant.shape), old.name)
     return edit.node(node.op_type, inputs, node.attrs).result  # without the name: the old node may stay
+
+
+def _raised(dtype: int) -> np.ndarray[Any, Any]:
+    """The number above the lowest."""
+    kind = numpy_dtype(dtype)
+    return np.asarray(np.nextafter(np.asarray(_lowest(dtype), kind), np.asarray(0, kind)))
+
+
+def _without_lowest(total: Tensor, may_hold_lowest: bool, edit: Rewriter) -> Tensor:
+    """Where(total = lowest, raised, total), computed for a constant, and left out where no row needs it."""
+    if total.dtype not in FLOATS:
+        return total  # truth values
+    lowest, raised = _lowest(total.dtype), _raised(total.dtype)
+    if total.constant is not None:
+        values = np.asarray(total.constant.array())
+        highest = values.astype(np.float64).max(-1, initial=-math.inf)
+        if bool((highest == -math.inf).any()):
+            raise RewriteRefusedError("the mask leaves a query without any key")
+        return edit.constant(np.where(values == lowest, raised, values), total.name) if lowest in highest else total
+    if not may_hold_lowest:
+        return total
+    if total.dtype not in _COMPARED or edit.graph.opset < 11:
+        raise RewriteRefusedError("a mask may hold the type's lowest number, which runtimes take for no key at all")
+    bound = edit.constant(np.asarray(lowest, numpy_dtype(total.dtype)), "lowest")
+    is_lowest = edit.node("Equal", [total, bound]).result
+    return edit.node("Where", [is_lowest, edit.constant(raised, "raised"), total]).result
 
 
 def _sum(a: Tensor, b: Tensor, edit: Rewriter) -> Tensor:

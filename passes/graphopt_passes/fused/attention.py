@@ -14,7 +14,7 @@ from graphopt.rewrite import Rewriter
 from graphopt.rule import Exactness, NoMatch, Refused, Rule
 from graphopt.targets import Target
 from graphopt_passes.blocks.attention import Scores, is_last_axis, scores_of
-from graphopt_passes.blocks.masks import Mask, built_mask, mask_of
+from graphopt_passes.blocks.masks import Masks, built_mask, masks_of
 from graphopt_passes.blocks.terms import inner
 from graphopt_passes.common.arguments import permutation
 from graphopt_passes.common.cutting import cut, divide
@@ -30,7 +30,7 @@ class AttentionBlock:
 
     last: Node
     scale: float
-    masks: tuple[Mask, ...]
+    masks: Masks
     queries: int | str | None
     q: Heads
     k: Heads
@@ -76,7 +76,7 @@ def _share_batch(heads: Sequence[Heads]) -> bool:
     return all(s is first or (batch is not None and _dim(s.shape, 0) == batch) for s in others)
 
 
-def _masks(scores: Scores, heads: tuple[Heads, Heads], softmax: Node, facts: Facts) -> tuple[Mask, ...] | NoMatch:
+def _masks(scores: Scores, heads: tuple[Heads, Heads], softmax: Node, facts: Facts) -> Masks | NoMatch:
     """The masks, when their sum can be an `attention_bias`: [B or 1, h or 1, S, L], no truth values.
 
     B, h, S and L are those of query and key, `heads`: the scores may have been enlarged by a mask already.
@@ -85,17 +85,12 @@ def _masks(scores: Scores, heads: tuple[Heads, Heads], softmax: Node, facts: Fac
         return Refused("its mask of truth values would have to become numbers", softmax)
     q, k = heads
     full: Shape = (_dim(q.source.shape, 0), q.heads, _dim(q.source.shape, 1), _dim(k.source.shape, 1))
-    masks = []
     for tensor in scores.masks:
-        mask = mask_of(tensor, facts)
-        if mask is None:
-            return Refused("a mask holds the type's lowest number, which runtimes take for no key at all", softmax)
         if not broadcasts_into(tensor.shape, full):
             return Refused("a mask may enlarge the scores", softmax)
         if not tensor.shape or full[-1] is None or tensor.shape[-1] != full[-1]:
             return Refused("a mask has not surely one column a key", softmax)
-        masks.append(mask)
-    return tuple(masks)
+    return masks_of(scores.masks, facts)
 
 
 def _dim(shape: Shape | None, index: int) -> int | str | None:

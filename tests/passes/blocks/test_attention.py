@@ -242,18 +242,86 @@ def test_a_mended_mask_beside_the_old_one_has_another_name() -> None:
     assert [n.name for n in result.graph.node if n.op_type == "Where"].count("mask") == 1
 
 
-@pytest.mark.parametrize(
-    "mask",
-    [
-        "b = Where(m, zero, lowest) w = Identity(b)",
-        "i = Sigmoid(r) o = Sub(one, i) w = Mul(o, lowest)",
-    ],
-)
-def test_a_lowest_number_that_cannot_be_mended(mask: str) -> None:
-    inputs = f"{INPUTS}, bool[2,1,5,7] m, float[2,1,5,7] r"
-    text = f"graph ({inputs}) => (float[A,B,C,D] y) {{ {mask} {MASKED} }}"
-    numbers = {"zero": np.float32(0), "one": np.float32(1), "lowest": LOWEST, "c": WEIGHTS["c"]}
-    check_untouched(RULE, model(text, used(numbers, text), opset=23), "lowest number", target=Target.PORTABLE)
+# a row that is left without a key is masked by the lowest number from more than one place, or not where it is made
+LATE = {
+    "a causal mask inside": "w = Where(m, triangle, lowest)",
+    "a causal mask beside": "b = Where(m, zero, lowest) w = Add(b, triangle)",
+    "a learned bias": "b = Where(m, zero, lowest) w = Add(bias, b)",
+    "expanded": "b = Expand(lowest, shape) w = Where(m, zero, b)",
+    "made of a shape": "b = ConstantOfShape<value = float[1] {-3.4028235e38}>(shape) w = Where(m, zero, b)",
+    "the smaller one": "b = Where(m, zero, lowest) w = Min(b, triangle)",
+    "carried": "b = Where(m, zero, lowest) w = Identity(b)",
+    "the greater one": "b = Where(m, zero, minus) w = Max(b, lowest)",
+    "negative": "i = Cast<to=1>(m) o = Sub(one, i) b = Mul(o, highest) w = Neg(b)",
+    "joined": "b = Where(m, zero, lowest) b0, b1 = Split<axis=2, num_outputs=2>(b) w = Concat<axis=2>(b0, b1)",
+    "by parts": "i = Sigmoid(r) o = Sub(one, i) b = Mul(o, lowest) d = Where(m, zero, b) w = Where(m, d, lowest)",
+}
+MASK_NUMBERS = {
+    "zero": np.float32(0),
+    "one": np.float32(1),
+    "lowest": LOWEST,
+    "highest": -LOWEST,
+    "minus": np.float32(-np.inf),
+    "c": WEIGHTS["c"],
+    "bias": WEIGHTS["bias"],
+    "triangle": np.where(np.tri(5, 7, 1) > 0, 0, LOWEST).astype(np.float32),
+    "shape": np.array([1, 1, 5, 7]),
+}
+
+
+@pytest.mark.parametrize("mask", LATE.values(), ids=LATE)
+def test_a_lowest_number_from_elsewhere_is_raised_in_the_sum(mask: str) -> None:
+    text = f"graph ({INPUTS}, bool[2,1,5,7] m, float[2,1,5,7] r) => (float[A,B,C,D] y) {{ {mask} {MASKED} }}"
+    before = model(text, used(MASK_NUMBERS, text), opset=23)
+    result, _ = apply(RULE, before, Target.PORTABLE)
+    assert [n.op_type for n in result.graph.node][-3:] == ["Equal", "Where", "Attention"]
+    allowed = np.tri(5, 7, 1, dtype=bool)[None, None].repeat(2, 0)
+    allowed[1, :, 2] = False
+    allowed[0, :, 1:] = False  # left padding leaves the first queries without a key
+    allowed[0, :3] = False
+    given = {"q": normal(2, 4, 5, 8), "k": normal(2, 4, 7, 8), "v": normal(2, 4, 7, 6), "m": allowed}
+    check_numbers(before, result, exact=False, inputs={**given, "r": normal(2, 1, 5, 7)})
+
+
+def test_a_lowest_number_in_two_masks() -> None:
+    """Both are added to the scores: where they meet, −∞ is left, and the numbers beside it still have no weight."""
+    both = "w = Where(m, zero, lowest)" + MASKED.replace("f =", "g = Add(e, triangle) f =").replace(
+        "Add(e, w)", "Add(g, w)"
+    )
+    text = f"graph ({INPUTS}, bool[1,1,1,7] m) => (float[A,B,C,D] y) {{ {both} }}"
+    before = model(text, used(MASK_NUMBERS, text), opset=23)
+    result, _ = apply(RULE, before, Target.PORTABLE)
+    assert [n.op_type for n in result.graph.node][-3:] == ["Equal", "Where", "Attention"]
+    allowed = np.array([False, False, False, True, True, True, True]).reshape(1, 1, 1, 7)
+    given = {"q": normal(2, 4, 5, 8), "k": normal(2, 4, 7, 8), "v": normal(2, 4, 7, 6), "m": allowed}
+    check_numbers(before, result, exact=False, inputs=given)
+
+
+def test_the_lowest_number_in_constants() -> None:
+    first, second = np.zeros((5, 7), np.float32), np.zeros((5, 7), np.float32)
+    first[0, 1:], second[0, 0] = LOWEST, LOWEST
+    both = MASKED.replace("f =", "g = Add(e, u) f =").replace("Add(e, w)", "Add(g, w)")
+    before = model(
+        f"graph ({INPUTS}) => (float[A,B,C,D] y) {{ {both} }}", {"u": first, "w": second, "c": WEIGHTS["c"]}, opset=23
+    )
+    result, _ = apply(RULE, before, Target.PORTABLE)
+    assert [n.op_type for n in result.graph.node] == ["Attention"]
+    check_numbers(before, result, exact=False)
+
+
+def test_a_lowest_number_of_a_type_that_is_not_compared() -> None:
+    half = INPUTS.replace("float", "float16")
+    text = f"graph ({half}, bool[2,1,5,7] m) => (float16[A,B,C,D] y) {{ w = Where(m, triangle, lowest) {MASKED} }}"
+    numbers = {"triangle": np.zeros((5, 7), np.float16), "lowest": np.float16(-65504), "c": np.float16(0.25)}
+    numbers["triangle"][0] = -65504
+    check_untouched(RULE, model(text, numbers, opset=23), "lowest number", target=Target.PORTABLE)
+
+
+def test_a_choice_between_truth_values_is_a_mask() -> None:
+    text = f"graph ({INPUTS}, bool[5,7] m, bool[5,7] o) => (float[A,B,C,D] y) {{ w = Where(m, yes, o) "
+    text += PLAIN.replace("p = Softmax<axis=-1>(s)", "f = Where(w, s, minus) p = Softmax(f)") + " }"
+    result, _ = apply(RULE, model(text, {"yes": np.True_, "minus": np.float32(-np.inf)}, opset=23), Target.PORTABLE)
+    assert [n.op_type for n in result.graph.node] == ["Where", "Attention"]
 
 
 def test_a_constant_that_masks_a_whole_row() -> None:

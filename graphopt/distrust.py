@@ -14,6 +14,9 @@ Compared with ONNX Runtime and with the specification, for onnx 1.23:
 - Range of floats: counted by onnx in float64, but for the difference, by runtimes in float32.
 - DFT of a length that is known at run time only: onnx keeps the signal's; STFT without `onesided`: onnx takes 0, the
   definition 1.
+- What is read of a sequence or an optional: onnx takes all elements for alike, down to the names of dimensions; what
+  a Loop, an If or a body's input holds may have any shape.
+- Slice backwards up to the largest integer: nothing by the definition, all to the far end in ONNX Runtime.
 - Attention of three dimensions whose value has an unknown width: onnx takes 0; its `qk_matmul_output` with past keys.
 
 Not put right: what ONNX Runtime makes of empty tensors against the definitions (a MatMul of no columns does not
@@ -35,14 +38,24 @@ from graphopt.graph import Array, Dim, Shape
 POOLS = frozenset(("AveragePool", "LpPool", "MaxPool"))
 # Since this opset the pools' last window is defined, and onnx infers it.
 PLAIN_POOLS = 22
-SUSPECTS = POOLS | {
-    *("Attention", "ConvTranspose", "DFT", "Einsum", "Range", "Resize", "Slice", "Squeeze", "STFT", "Unsqueeze"),
-    "Upsample",
-}
+# What reads an element of a sequence, or what an optional holds.
+READERS = frozenset(("SequenceAt", "OptionalGetElement", "ConcatFromSequence"))
+# What makes sequences and optionals whose elements' numbers onnx knows, and what gives them on.
+MAKERS = frozenset(("SequenceConstruct", "SplitToSequence", "Optional"))
+PASSERS = frozenset(("SequenceInsert", "SequenceErase", "Identity"))
+SUSPECTS = (
+    POOLS
+    | READERS
+    | {
+        *("Attention", "ConvTranspose", "DFT", "Einsum", "Range", "Resize", "Slice", "Squeeze", "STFT", "Unsqueeze"),
+        "Upsample",
+    }
+)
 # The opset of the Slice whose result keeps the names of dimensions; those since which axes may be negative, and since
 # which DFT has its axis as an input.
 _NAMING_SLICE = 10
 _ANY_AXES = 11
+_LARGEST = ((1 << 31) - 1, (1 << 63) - 1)
 _DFT_AXES = 20
 _LABEL = re.compile(r"\.\.\.|[a-zA-Z]")
 
@@ -74,7 +87,7 @@ def is_suspect(node: NodeProto, version: int) -> bool:
     if op in ("Squeeze", "Unsqueeze") and "axes" in given:
         axes = list(given["axes"].ints)
         return not axes or (version < _ANY_AXES and (axes != sorted(set(axes)) or axes[0] < 0))
-    return op in ("Attention", "Range", "Upsample") or (op == "Squeeze" and len(node.input) > 1)
+    return op in READERS or op in ("Attention", "Range", "Upsample") or (op == "Squeeze" and len(node.input) > 1)
 
 
 def _keeps_size_besides(given: dict[str, AttributeProto], name: str) -> bool:
@@ -85,13 +98,16 @@ def _keeps_size_besides(given: dict[str, AttributeProto], name: str) -> bool:
 
 
 def true_shape(
-    node: NodeProto, version: int, inputs: Sequence[Shape | None], values: Values, found: Shape
+    node: NodeProto, version: int, inputs: Sequence[Shape | None], values: Values, found: Shape, is_listed: bool = False
 ) -> Shape | None:
     """What is sure of the shape of a suspect's results, for which onnx found `found`; None where not even the rank is.
 
     `inputs` are the shapes of its inputs, `values` gives the value of one of them by its index where it is constant.
+    `is_listed` says that it reads of a sequence or an optional that one of `MAKERS` made, or the model's caller.
     """
     op = node.op_type
+    if op in READERS:
+        return tuple([dim if isinstance(dim, int) else None for dim in found]) if is_listed else None
     if op == "Unsqueeze" or (op == "Squeeze" and _attributes(node).get("axes")):
         return None  # a suspect only by its axes
     if op == "Squeeze":
@@ -129,19 +145,28 @@ def _sliced(
     given = [shape for name, shape in zip(node.input[3:5], inputs[3:5], strict=True) if name]
     if None in given:
         return (None,) * len(found)
+    starts, ends, axes, steps = (values(index) for index in range(1, 5))
+    if len(node.input) > 3 and node.input[3]:
+        cut = None if axes is None else [int(axis) % len(found) for axis in axes.reshape(-1)]
+    else:
+        cut = None if starts is None else list(range(starts.size))
+    if any(node.input[4:5]) and not _is_clear(ends, steps):
+        return tuple([None if cut is None or axis in cut else dim for axis, dim in enumerate(found)])
     if version != _NAMING_SLICE:
         return found
-    starts, axes = values(1), values(3)
-    if len(node.input) > 3 and node.input[3]:
-        cut = None if axes is None else {int(axis) % len(found) for axis in axes.reshape(-1)}
-    else:
-        cut = None if starts is None else set(range(starts.size))
     return tuple(
         [
             dim if isinstance(dim, int) or (cut is not None and axis not in cut) else None
             for axis, dim in enumerate(found)
         ]
     )
+
+
+def _is_clear(ends: Array | None, steps: Array | None) -> bool:
+    """Whether no step leads backwards up to the largest integer."""
+    if steps is None or (steps > 0).all():
+        return steps is not None
+    return ends is not None and ends.shape == steps.shape and not np.isin(ends[steps < 0], _LARGEST).any()
 
 
 def _is_plain_attention(node: NodeProto, inputs: Sequence[Shape | None]) -> bool:

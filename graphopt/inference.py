@@ -24,6 +24,7 @@ from onnx import (
 )
 from onnx.external_data_helper import _get_all_tensors
 
+from graphopt.elements import forget_shapes, tensor_types
 from graphopt.graph import (
     Constant,
     Dim,
@@ -41,12 +42,15 @@ from graphopt.graph.exporter import as_dim, inline_initializer
 from graphopt.graph.standard import is_unknown
 from graphopt.inferring import infer
 from graphopt.loop_claims import MADE_UP, forget_names, unproven_claims, withdraw
+from graphopt.pieces import bodies_of
 from graphopt.propagation import is_bounded
 
 # A constant up to this many bytes goes into the skeleton: it may be a shape, an axis, a pad.
 SKELETON_BYTES = 1 << 10
 # The longest Range whose elements onnx may write down.
 LONGEST_RANGE = 1 << 16
+# Of what enters their bodies onnx infers what it may; what the bodies claim of it says no more.
+_ENTERED = ("Scan", "SequenceMap")
 _RUNS = itertools.count(1)
 
 
@@ -55,8 +59,8 @@ def skeleton(model: Model) -> ModelProto:
     large = _large_constants(model)
 
     def write(tensor: Tensor, constant: Constant) -> TensorProto | None:
-        if tensor in large or (tensor.is_input and constant.nbytes > SKELETON_BYTES):
-            return None
+        if tensor in large or tensor.is_input:
+            return None  # of an input it is a default, which a caller may override, and onnx takes it for a constant
         return inline_initializer(tensor, constant)
 
     with _own_names(model, [t for t in large if t.graph is not model.graph]):
@@ -66,7 +70,20 @@ def skeleton(model: Model) -> ModelProto:
         _take_in(proto, model.folder)
     listed = {i.name for i in proto.graph.input}
     proto.graph.input.extend(info for info in infos if info.name not in listed)
+    _forget_negative_sizes(proto.graph)
     return proto
+
+
+def _forget_negative_sizes(graph: GraphProto) -> None:
+    """Makes dimensions below 0 unknown, in bodies too: some exporters write -1 for these, and onnx computes with it."""
+    for info in (*graph.input, *graph.output, *graph.value_info):
+        for tensor_type in tensor_types(info.type):
+            for dim in tensor_type.shape.dim:
+                if dim.dim_value < 0:
+                    dim.ClearField("dim_value")
+    for node in graph.node:
+        for body in bodies_of(node):
+            _forget_negative_sizes(body)
 
 
 def _take_in(proto: ModelProto, folder: Path | None) -> None:
@@ -120,7 +137,7 @@ def infer_types(model: Model, proto: ModelProto | None = None, proven: Mapping[T
     onnx cannot tell; they are taken as given, in later calls too: a rewrite changes no value of a tensor that stays.
     """
     proto = proto if proto is not None else skeleton(model)
-    forget_claims(proto.graph, model.graph.opset)
+    forget_claims(proto.graph, model.graph.opset, frozenset((f.domain, f.name) for f in proto.functions))
     model.proven = {t: shape for t, shape in model.proven.items() if _is_made(t)}
     _claim(proto.graph, {**model.proven, **(proven or {})})
     model.proven.update({t: _lasting(shape) for t, shape in (proven or {}).items()})
@@ -212,31 +229,27 @@ def _claim(graph: GraphProto, proven: Mapping[Tensor, Shape]) -> None:
             graph.value_info.append(info)
 
 
-def forget_claims(graph: GraphProto, version: int) -> None:
-    """Drops what the graph says of its inner tensors' and outputs' shapes, where onnx has a schema to infer them.
+def forget_claims(graph: GraphProto, version: int, functions: frozenset[tuple[str, str]] = frozenset()) -> None:
+    """Drops what the graph says of its inner tensors' and outputs' shapes, where onnx can infer them.
 
-    `version` is that of the standard's operator set.
+    It can by a schema, and of a call of one of the `functions`, (domain, name), by its body. `version` is that of the
+    standard's operator set.
     """
-    unknown = {o for n in graph.node if not _has_schema(n, version) for o in n.output}
+    nodes = [n for n in graph.node if (n.domain, n.op_type) not in functions and not _has_schema(n, version)]
+    unknown = {o for n in nodes for o in n.output}
     claims = [info for info in graph.value_info if info.name in unknown]
     del graph.value_info[:]
     graph.value_info.extend(claims)
     # an output that is an input has that one's shape, and without its own onnx does not see an initializer's values
     kept = unknown | {info.name for info in graph.input} | {tensor.name for tensor in graph.initializer}
-    for info in graph.output:
-        if info.name not in kept and info.type.HasField("tensor_type"):
-            info.type.tensor_type.ClearField("shape")
+    forget_shapes(info for info in graph.output if info.name not in kept)
     for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                forget_claims(attribute.g, version)
-                if node.op_type == "Scan":  # onnx infers what it may from what enters; a claim says no more
-                    for info in attribute.g.input:
-                        info.type.tensor_type.ClearField("shape")
-                if node.op_type == "Loop":
-                    forget_names(attribute.g)
-            for body in attribute.graphs:
-                forget_claims(body, version)
+        for body in bodies_of(node):
+            forget_claims(body, version, functions)
+            if node.op_type in _ENTERED:
+                forget_shapes(body.input)
+            if node.op_type == "Loop":
+                forget_names(body)
 
 
 def _has_schema(node: NodeProto, version: int) -> bool:

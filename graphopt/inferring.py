@@ -13,7 +13,7 @@ from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, 
 from onnx import numpy_helper as arrays
 
 from graphopt import pieces
-from graphopt.distrust import SUSPECTS, is_suspect, true_shape
+from graphopt.distrust import MAKERS, PASSERS, SUSPECTS, is_suspect, true_shape
 from graphopt.graph import Array, Shape
 from graphopt.hiding import HIDDEN, hide, shape_of, types_of
 from graphopt.pieces import bodies_of
@@ -21,6 +21,8 @@ from graphopt.propagated import Propagation, has_shapes
 
 # In so many rounds wrong shapes are put right; then what may be wrong is unknown.
 ROUNDS = 8
+# Stands for what makes a model's inputs.
+_CALLER = NodeProto()
 # A value of more elements is no list of scales or axes.
 _FEW = 64
 
@@ -85,6 +87,7 @@ class _Round:
         self.last = last
         self.stale: set[str] = set()
         self.changed = False
+        self.makers: ChainMap[str, NodeProto | None] = ChainMap()
 
     def correct(
         self, graph: GraphProto, found: GraphProto, outer: tuple[_Types, _Values] | None = None, inner: bool = False
@@ -94,6 +97,7 @@ class _Round:
         types, values = types.new_child(types_of(found)), values.new_child(_constants(found))
         if self.propagation is not None:
             self.propagation.enter(graph)
+        self.makers = self.makers.new_child(_makers(graph, inner))
         for node, twin in zip(graph.node, found.node, strict=True):
             if not self.stale.isdisjoint(node.input):
                 self.stale.update(node.output)
@@ -110,6 +114,7 @@ class _Round:
                 misread = self.propagation.follow(node, types)
                 if misread is not None and (not waits or node.op_type == "Reshape"):
                     self._hide(node, graph, types, _numbers(misread) if waits else misread)
+        self.makers = self.makers.parents
         return self.changed
 
     def _is_wrong(self, node: NodeProto, types: Mapping[str, TypeProto], values: Mapping[str, TensorProto]) -> bool:
@@ -125,7 +130,14 @@ class _Round:
             constant = values.get(node.input[index]) if index < len(node.input) else None
             return arrays.to_array(constant) if constant is not None else None
 
-        return true_shape(node, self.version, shapes, value, found)
+        return true_shape(node, self.version, shapes, value, found, self._is_listed(node))
+
+    def _is_listed(self, node: NodeProto) -> bool:
+        """Whether the sequence or optional that a node reads is made of tensors outside of all bodies' inputs."""
+        maker = self.makers.get(node.input[0]) if node.input else None
+        while maker is not None and maker.op_type in PASSERS and maker.input:
+            maker = self.makers.get(maker.input[0])
+        return maker is not None and (maker.op_type in MAKERS or maker is _CALLER)
 
     def _right(
         self, node: NodeProto, types: Mapping[str, TypeProto], values: Mapping[str, TensorProto]
@@ -149,6 +161,13 @@ def _numbers(shapes: Mapping[str, Shape | None]) -> dict[str, Shape | None]:
         name: tuple([dim if isinstance(dim, int) else None for dim in shape]) if shape is not None else None
         for name, shape in shapes.items()
     }
+
+
+def _makers(graph: GraphProto, inner: bool) -> dict[str, NodeProto | None]:
+    """What makes each tensor of a graph: a node, the caller, None for what enters a body."""
+    made: dict[str, NodeProto | None] = {info.name: None if inner else _CALLER for info in graph.input}
+    made.update((name, node) for node in graph.node for name in node.output)
+    return made
 
 
 def _constants(graph: GraphProto) -> dict[str, TensorProto]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from onnx import GraphProto
 
+from graphopt.elements import forget_shapes
 from graphopt.graph import Graph, Model, Node, Shape, Tensor
 
 # Inputs of a body before those that are carried: the iteration's number and the condition (ONNX, operator Loop).
@@ -57,14 +58,14 @@ def _is_made_up(dim: int | str | None) -> bool:
 
 
 def forget_names(body: GraphProto) -> None:
-    """Drops the dimensions' names that a Loop's body claims of its inputs.
+    """Drops the dimensions' names that a Loop's body claims of its inputs, and all it claims of sequences' elements.
 
-    None of them would be believed, and one that looks as if inference had made it up would not be told from those.
+    No name would be believed, and one that looks as if inference had made it up would not be told from those.
     """
+    forget_shapes(info for info in body.input if not info.type.HasField("tensor_type"))
     for info in body.input:
-        if info.type.HasField("tensor_type"):
-            for dim in info.type.tensor_type.shape.dim:
-                dim.ClearField("dim_param")
+        for dim in info.type.tensor_type.shape.dim:
+            dim.ClearField("dim_param")
 
 
 def withdraw(claims: Mapping[Tensor, Shape | None], proto: GraphProto) -> None:

@@ -348,10 +348,15 @@ class Rewriter:
     # -- inside --------------------------------------------------------------------------------------------------
 
     def _refine(self, kept: Tensor, other: Tensor) -> None:
-        """Equal values: what is known of one type is known of the other."""
+        """Equal values: what is known of one type is known of the other.
+
+        What is known of a shape in a body holds where the body runs: it is not carried to another graph.
+        """
         dtype = kept.dtype if kept.dtype is not None else other.dtype
         shape = kept.shape
-        if shape is None:
+        if kept.graph is not other.graph:
+            pass
+        elif shape is None:
             shape = other.shape
         elif other.shape is not None and len(other.shape) == len(shape):
             shape = tuple(o if isinstance(o, int) or d is None else d for d, o in zip(shape, other.shape, strict=True))

@@ -44,6 +44,8 @@ def _check_tensor(constant: ProtoConstant) -> None:
         raise ModelError(f"tensor '{name}' has no data type; export the model again.")
     if proto.data_type != TensorProto.STRING and bits_of(constant.dtype) is None:
         raise ModelError(f"tensor '{name}' is of the unknown data type {proto.data_type}; update onnx.")
+    if proto.data_type == TensorProto.STRING:
+        _check_texts(proto)
     if constant.is_external:
         place = locate(proto, constant.folder)
         found = place.length if place.length is not None else place.path.stat().st_size - place.offset
@@ -58,6 +60,16 @@ def _check_tensor(constant: ProtoConstant) -> None:
         raise ModelError(
             f"tensor '{name}' holds {found} bytes where its shape needs {constant.nbytes}; export the model again."
         )
+
+
+def _check_texts(proto: TensorProto) -> None:
+    try:
+        for text in proto.string_data:
+            text.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ModelError(
+            f"tensor '{printable(proto.name)}' holds a text that is not in UTF-8; export the model again."
+        ) from None
 
 
 def _check_count(constant: ProtoConstant) -> None:

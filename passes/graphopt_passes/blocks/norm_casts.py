@@ -10,7 +10,8 @@ from onnx import TensorProto
 from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor, numpy_dtype
 from graphopt.rewrite import Rewriter
-from graphopt.rule import Exactness, NoMatch, Rule
+from graphopt.rule import Exactness, NoMatch, Refused, Rule
+from graphopt.targets import Target
 from graphopt_passes.blocks.norm_affine import is_all
 from graphopt_passes.blocks.terms import inner
 
@@ -48,6 +49,9 @@ class FoldCastsIntoNorm(Rule[NormBetweenCasts]):
             return NoMatch("it is no Cast of a normalization of a Cast", node)
         if x.dtype not in _HALVES or wide.result.dtype != TensorProto.FLOAT or node.result.dtype != x.dtype:
             return NoMatch("the Casts do not lead from a 16-bit type to float32 and back", node)
+        is_lacking = norm.op == "RMSNormalization" and x.dtype == TensorProto.BFLOAT16
+        if is_lacking and facts.target is not Target.TENSORRT:
+            return Refused("ONNX Runtime has no kernel for an RMSNormalization of bfloat16", norm)
         if len(norm.outputs) != 1 or norm.int_attr("stash_type", 1) != TensorProto.FLOAT:
             return NoMatch("the normalization does not compute in float32, or has further outputs", norm)
         bias = norm.input(2)

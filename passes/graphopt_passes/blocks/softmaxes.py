@@ -47,6 +47,7 @@ class RecognizeLogSoftmaxOfSums(_Recognize):
     roots = ("Sub",)
     operator = ("LogSoftmax", 1, "x - log(sum(exp(x)))")
     for_doubles = True
+    needs_finite = True
 
     def find(self, node: Node, facts: Facts) -> Activation | None:
         data, total = node.input(0), inner(node.input(1), facts, "ReduceLogSumExp", "Log")

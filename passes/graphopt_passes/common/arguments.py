@@ -14,6 +14,7 @@ from graphopt.graph import Node, Tensor
 INT64_MAX = (1 << 63) - 1
 # An end from here on means "to the end": no dimension is longer.
 ANY_END = (1 << 31) - 1
+LARGEST = (ANY_END, INT64_MAX)
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,11 @@ class AxisSlice:
 
 
 def axis_slices(node: Node, facts: Facts) -> tuple[AxisSlice, ...] | None:
-    """What a Slice does on each axis that it names; None when an argument is computed at run time."""
+    """What a Slice does on each axis that it names; None when an argument is computed at run time.
+
+    Nor is it known what a Slice backwards does up to the largest integer: ONNX Runtime reads that as the far end, which
+    the specification calls a negative number.
+    """
     if node.input(1) is None and "starts" not in node.attrs:
         return None
     starts = ints_argument(node, facts, "starts", 1)
@@ -85,6 +90,8 @@ def axis_slices(node: Node, facts: Facts) -> tuple[AxisSlice, ...] | None:
     count = len(starts.values)
     axis_list = axes.values if axes.values is not None else tuple(range(count))
     step_list = steps.values if steps.values is not None else (1,) * count
+    if any(step < 0 and end in LARGEST for step, end in zip(step_list, ends.values, strict=False)):
+        return None
     if len(axis_list) != count or len(step_list) != count or 0 in step_list or len(set(axis_list)) != count:
         return None
     return tuple(AxisSlice(*item) for item in zip(axis_list, starts.values, ends.values, step_list, strict=True))

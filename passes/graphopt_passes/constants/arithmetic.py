@@ -60,7 +60,7 @@ def divide(a: Element, b: Element, symbols: Symbols) -> Element:
     if b == 1:
         return a
     if isinstance(a, Symbol) and a.op == "Mul" and b in a.operands and symbols.is_count(*a.operands):
-        return next(e for e in a.operands if e is not b)  # (a · b) / b: no run divides by 0
+        return next((e for e in a.operands if e is not b), b)  # (a · b) / b, of a square too: no run divides by 0
     low = least_of(a)
     known = low is not None and low >= 0 and isinstance(b, int) and b > 0
     return symbols.expression("Div", (a, b), (low or 0) // int(b) if known and not isinstance(b, Symbol) else None)

@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from graphopt.facts import Facts
-from graphopt.graph import ArrayConstant, Node, Tensor
+from graphopt.graph import ArrayConstant, Constant, Node, Tensor
 from graphopt.rewrite import Rewriter
 from graphopt.rule import NoMatch, Rule
-from graphopt_passes.constants.folding import can_settle, settle, used_outputs
+from graphopt_passes.constants.folding import problem_of_settling, settle, used_outputs
 from graphopt_passes.constants.operators import EVALUATORS
-from graphopt_passes.constants.values import Value, known_values
+from graphopt_passes.constants.values import known_values
 
 
 @dataclass(frozen=True)
 class KnownOutputs:
     """The outputs that something reads, and their values."""
 
-    outputs: tuple[tuple[Tensor, Value], ...]
+    outputs: tuple[tuple[Tensor, Constant], ...]
 
 
 class FoldShapeArithmetic(Rule[KnownOutputs]):
@@ -38,16 +38,18 @@ class FoldShapeArithmetic(Rule[KnownOutputs]):
         if not outputs:
             return NoMatch("nothing reads it", node)
         values = known_values(facts)
-        found = []
+        found: list[tuple[Tensor, Constant]] = []
         for tensor in outputs:
             value = values.of(tensor)
             if value is None or not value.is_known:
                 return NoMatch("its result depends on the run time", node)
-            if not can_settle(tensor, value.dtype):
-                return NoMatch("before opset 9 no Constant node makes an output of integers", node)
-            found.append((tensor, value))
+            constant = ArrayConstant(value.array())
+            problem = problem_of_settling(tensor, constant)
+            if problem is not None:
+                return NoMatch(problem, node)
+            found.append((tensor, constant))
         return KnownOutputs(tuple(found))
 
     def rewrite(self, found: KnownOutputs, edit: Rewriter) -> None:
         for tensor, value in found.outputs:
-            settle(tensor, ArrayConstant(value.array()), edit)
+            settle(tensor, value, edit)

@@ -9,7 +9,7 @@ from graphopt.facts import Facts
 from graphopt.graph import Constant, Node, Tensor
 from graphopt.rewrite import Rewriter
 from graphopt.rule import ANY, NoMatch, Refused, Rule
-from graphopt_passes.constants.folding import can_settle, settle, used_outputs
+from graphopt_passes.constants.folding import problem_of_settling, settle, used_outputs
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class FoldConstantSubgraph(Rule[Computed]):
         if node in self.refusals:
             return Refused(self.refusals[node], node)
         computed = tuple((t, self.results[t]) for t in used_outputs(node) if t in self.results)
-        outputs = tuple((t, c) for t, c in computed if can_settle(t, c.dtype))
+        outputs = tuple((t, c) for t, c in computed if problem_of_settling(t, c) is None)
         return Computed(outputs) if outputs else NoMatch("it was not computed", node)
 
     def rewrite(self, found: Computed, edit: Rewriter) -> None:

@@ -9,7 +9,7 @@ from onnx import defs
 from graphopt.facts import Facts
 from graphopt.graph import Node
 from graphopt.rewrite import Rewriter
-from graphopt.rule import ANY, NoMatch, Rule
+from graphopt.rule import ANY, NoMatch, Refused, Rule
 
 
 class EraseUnreadNode(Rule[Node]):
@@ -52,6 +52,8 @@ class DropUnreadOutputs(Rule[tuple[Node, int]]):
             return NoMatch("its number of outputs goes with training or inference", node)
         if _is_present_state(node, last):
             return NoMatch("past and present states go together", node)
+        if _may_ask_for_negative_pads(node):
+            return Refused("ONNX Runtime takes negative automatic pads only of a MaxPool that gives indices", node)
         if not _is_optional(node.op, facts.opset(node), last):
             return NoMatch("its last output is not optional", node)
         return node, last
@@ -64,6 +66,14 @@ def _is_present_state(node: Node, index: int) -> bool:
     """Whether output `index` is a present key or value, of an Attention that is given a past one."""
     has_past = node.input(4) is not None or node.input(5) is not None
     return node.op == "Attention" and has_past and index in (1, 2)
+
+
+def _may_ask_for_negative_pads(node: Node) -> bool:
+    """Whether automatic pads of a MaxPool may be negative: a stride is larger than the kernel."""
+    if node.op != "MaxPool" or not node.str_attr("auto_pad", "NOTSET").startswith("SAME"):
+        return False
+    kernel, strides = node.ints_attr("kernel_shape") or (), node.ints_attr("strides") or ()
+    return any(stride > size for size, stride in zip(kernel, strides, strict=False))
 
 
 @lru_cache(maxsize=4096)

@@ -154,6 +154,7 @@ class FoldPadIntoMaxPool(_FoldPad):
     """
 
     roots = ("MaxPool",)
+    needs_finite = True  # ONNX Runtime's MaxPool passes NaN over, so that a pad may become the maximum
 
     def match(self, node: Node, facts: Facts) -> PaddedWindow | NoMatch:
         found = super().match(node, facts)
@@ -172,7 +173,7 @@ class FoldPadIntoMaxPool(_FoldPad):
 class MakePadsExplicit(Rule[PaddedWindow]):
     """auto_pad = SAME_UPPER or SAME_LOWER as numbers, for a static input: p⁻ + p⁺ = (⌈L/s⌉ − 1)·s + extent − L.
 
-    The odd one goes behind (UPPER) or before (LOWER). A negative sum is refused. VALID is no pads.
+    The odd one goes behind (UPPER) or before (LOWER). A negative sum and a dilated pool are refused. VALID is no pads.
 
     Opsets: all. Exactness: exact. Source: ONNX operator Conv, attribute auto_pad.
     """
@@ -191,6 +192,8 @@ class MakePadsExplicit(Rule[PaddedWindow]):
         strides = node.ints_attr("strides") or (1,) * len(kernel)
         dilations = node.ints_attr("dilations") or (1,) * len(kernel)
         before, after = [], []
+        if node.op != "Conv" and any(k > 1 and d > 1 for k, d in zip(kernel, dilations, strict=True)):
+            return Refused("ONNX Runtime pads a dilated pool as one that is not dilated", node)
         for length, k, s, d in zip(shape[2:], kernel, strides, dilations, strict=True):
             total = (-(-length // s) - 1) * s + d * (k - 1) + 1 - length
             if total < 0:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import ModelProto
 
+from graphopt.targets import Target
 from graphopt_passes.blocks import RecognizeBlocks
 from graphopt_passes.blocks.norm_casts import FoldCastsIntoNorm
 from tests.passes.vertical.weights import normal, used
@@ -51,6 +52,13 @@ def test_an_rms_norm_of_llama_in_bfloat16() -> None:
     before = graph(f"{LLAMA} {QUOTIENTS[0]} h = Cast<to=HALF>(n) y = Mul(g, h)", "bfloat16")
     result, _ = apply(RecognizeBlocks.rules, before)  # ONNX Runtime has no Mul of bfloat16 on the CPU
     assert [n.op_type for n in result.graph.node] == ["RMSNormalization"]
+
+
+def test_onnx_runtime_has_no_rms_norm_of_bfloat16() -> None:
+    before = graph("f = Cast<to=1>(x) n = RMSNormalization(f, ones) y = Cast<to=HALF>(n)", "bfloat16")
+    assert apply(RULE, before)[1].applications
+    for target in (Target.PORTABLE, Target.ONNXRUNTIME):
+        check_untouched(RULE, before, "no kernel", target=target)
 
 
 @pytest.mark.parametrize("bias", ["", ", zeros"])

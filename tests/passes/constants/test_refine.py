@@ -107,6 +107,11 @@ def test_a_product_divided_by_a_factor() -> None:
     assert found.shape == (5,)
 
 
+def test_a_square_divided_by_its_root() -> None:
+    before = quotient("float[N,N] x", "x")
+    assert shape_of(refined(before), "y") == ("N",)
+
+
 @pytest.mark.parametrize("inputs", ["float[N,3] x, float[3,T] z", "float[N,0] x, float[N,T,0] z"])
 def test_a_product_that_may_overflow_is_not_divided(inputs: str) -> None:
     """Dimensions of two tensors, or of one without elements, have a product of any size."""

@@ -121,6 +121,18 @@ def test_past_and_present_states_go_together(why: str, outputs: str, past: str, 
     check_numbers(before, after, exact=True)
 
 
+@pytest.mark.parametrize("auto_pad", ["SAME_UPPER", "SAME_LOWER"])
+def test_indices_of_a_max_pool_whose_automatic_pads_may_be_negative(auto_pad: str) -> None:
+    """ONNX Runtime computes these with indices, and refuses to without."""
+    attributes = f'auto_pad = "{auto_pad}", kernel_shape = [3,1], strides'
+    text = f"g (float[1,2,6,6] x) => (float[1,2,A,B] y) {{ y, i = MaxPool<{attributes} = [1,2]>(x) }}"
+    before = model(text)
+    run(before, {"x": np.ones((1, 2, 6, 6), np.float32)})
+    check_untouched(DropUnreadOutputs(), before, because="negative automatic pads")
+    for other in (text.replace("[1,2]>", "[3,1]>"), text.replace(auto_pad, "VALID")):
+        assert apply(DropUnreadOutputs(), model(other))[1].applications
+
+
 def test_a_present_value_stays_beside_a_present_key_that_is_read() -> None:
     before = attention("a, b, c", ", , k, v", ", float[1,2,8,4] b")
     check_untouched(DropUnreadOutputs(), before, because="past and present states go together")

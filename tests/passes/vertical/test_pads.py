@@ -166,6 +166,16 @@ def test_a_stride_larger_than_the_kernel_keeps_auto_pad() -> None:
     check_untouched(MakePadsExplicit(), model(text), because="negative pads")
 
 
+@pytest.mark.parametrize(("op", "opset"), [("MaxPool", 12), ("MaxPool", 22), ("AveragePool", 19)])
+def test_a_dilated_pool_keeps_auto_pad(op: str, opset: int) -> None:
+    """ONNX Runtime takes the pads of a pool that is not dilated, and gives another shape than the definition."""
+    attributes = 'auto_pad = "SAME_UPPER", kernel_shape = [3,1], dilations'
+    text = f"g (float[1,2,8,8] x) => (float[1,2,A,B] y) {{ y = {op}<{attributes} = [2,1]>(x) }}"
+    check_untouched(MakePadsExplicit(), model(text, opset=opset), because="a dilated pool")
+    harmless = text.replace("[2,1]", "[1,2]")
+    assert apply(MakePadsExplicit(), model(harmless, opset=opset))[1].applications
+
+
 def test_the_magnitude_of_the_least_integer_is_negative() -> None:
     text = "g (int8[1,1,4,4] x) => (int8[A,B,C,D] y) { r = Abs(x) q = Pad(r, p) y = MaxPool<kernel_shape=[2,2]>(q) }"
     pads = {"p": np.array([0, 0, 1, 1, 0, 0, 1, 1])}

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import ChainMap
 from collections.abc import Iterable, Mapping
 
-from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto
+import numpy as np
+from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, helper
 from onnx import numpy_helper as arrays
 
 from graphopt import pieces
@@ -21,6 +22,8 @@ from graphopt.propagated import Propagation, has_shapes
 
 # In so many rounds wrong shapes are put right; then what may be wrong is unknown.
 ROUNDS = 8
+# The types of what a Constant makes of numbers (ONNX, operator Constant).
+_NUMBERS = {"value_int": np.int64, "value_ints": np.int64, "value_float": np.float32, "value_floats": np.float32}
 # Stands for what makes a model's inputs.
 _CALLER = NodeProto()
 # A value of more elements is no list of scales or axes.
@@ -170,11 +173,21 @@ def _makers(graph: GraphProto, inner: bool) -> dict[str, NodeProto | None]:
     return made
 
 
+def _tensor(attribute: AttributeProto) -> TensorProto | None:
+    """What a Constant with this attribute makes; None of texts and sparse tensors."""
+    if attribute.name == "value":
+        return attribute.t
+    number = _NUMBERS.get(attribute.name)
+    if number is None or attribute.ref_attr_name:
+        return None
+    return arrays.from_array(np.asarray(helper.get_attribute_value(attribute), number))
+
+
 def _constants(graph: GraphProto) -> dict[str, TensorProto]:
     """The small constants that are no inputs, which a caller could override."""
     given = {info.name for info in graph.input}
     found = {t.name: t for t in graph.initializer if t.name not in given}
     for node in graph.node:
         if node.op_type == "Constant" and node.output:
-            found.update((node.output[0], a.t) for a in node.attribute if a.name == "value")
+            found.update((node.output[0], tensor) for a in node.attribute if (tensor := _tensor(a)) is not None)
     return {name: t for name, t in found.items() if len(t.dims) < 2 and sum(t.dims) <= _FEW}

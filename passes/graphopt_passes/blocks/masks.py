@@ -87,7 +87,10 @@ def _is_whole(tensor: Tensor | None, facts: Facts) -> bool:
 
 
 def _may_hold_lowest(mask: Tensor) -> bool:
-    """Whether a number near the end of the type's range, of either sign, stands anywhere upstream."""
+    """Whether a number near the end of the type's range, of either sign, stands anywhere upstream.
+
+    What the model's caller gives may hold it too; there the operator's own words stand, which add it like any number.
+    """
     seen: set[Tensor] = set()
     waiting: list[Tensor | None] = [mask]
     while waiting:

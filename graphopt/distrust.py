@@ -34,6 +34,7 @@ import numpy as np
 from onnx import AttributeProto, NodeProto, helper
 
 from graphopt.graph import Array, Dim, Shape
+from graphopt.loop_claims import MADE_UP
 
 POOLS = frozenset(("AveragePool", "LpPool", "MaxPool"))
 # Since this opset the pools' last window is defined, and onnx infers it.
@@ -42,6 +43,9 @@ PLAIN_POOLS = 22
 READERS = frozenset(("SequenceAt", "OptionalGetElement", "ConcatFromSequence"))
 # What makes sequences and optionals whose elements' numbers onnx knows, and what gives them on.
 MAKERS = frozenset(("SequenceConstruct", "SplitToSequence", "Optional"))
+# Stands for what makes a model's inputs.
+CALLER = NodeProto()
+LIST = NodeProto(op_type="SequenceConstruct")  # and of a sequence that was made and to which more was added
 PASSERS = frozenset(("SequenceInsert", "SequenceErase", "Identity"))
 SUSPECTS = (
     POOLS
@@ -98,16 +102,21 @@ def _keeps_size_besides(given: dict[str, AttributeProto], name: str) -> bool:
 
 
 def true_shape(
-    node: NodeProto, version: int, inputs: Sequence[Shape | None], values: Values, found: Shape, is_listed: bool = False
+    node: NodeProto,
+    version: int,
+    inputs: Sequence[Shape | None],
+    values: Values,
+    found: Shape,
+    maker: NodeProto | None = None,
 ) -> Shape | None:
     """What is sure of the shape of a suspect's results, for which onnx found `found`; None where not even the rank is.
 
     `inputs` are the shapes of its inputs, `values` gives the value of one of them by its index where it is constant.
-    `is_listed` says that it reads of a sequence or an optional that one of `MAKERS` made, or the model's caller.
+    `maker` is what made the sequence or optional that it reads: one of `MAKERS`, `CALLER`, or None for anything else.
     """
     op = node.op_type
     if op in READERS:
-        return tuple([dim if isinstance(dim, int) else None for dim in found]) if is_listed else None
+        return _element(node, maker, found)
     if op == "Unsqueeze" or (op == "Squeeze" and _attributes(node).get("axes")):
         return None  # a suspect only by its axes
     if op == "Squeeze":
@@ -133,6 +142,23 @@ def true_shape(
     if node.op_type == "Einsum":
         return _summed(node, inputs, found)
     return _scaled(node, version, inputs[0], values, found)
+
+
+def _element(node: NodeProto, maker: NodeProto | None, found: Shape) -> Shape | None:
+    """The numbers hold for all elements, and of names what all share: those of the other axes of what was split, the
+    model's own where tensors are listed (onnx keeps one that is everywhere the same)."""
+    if maker is None:
+        return None
+    if maker.op_type == "Optional" and node.op_type == "OptionalGetElement":
+        return found
+    if maker.op_type == "SplitToSequence" and node.op_type == "SequenceAt" and found:
+        given = _attributes(maker)
+        if given.get("keepdims", 1) == 0 and len(maker.input) == 1:
+            return found  # its axis is gone
+        cut = given.get("axis", 0) % len(found)
+        return tuple([dim if isinstance(dim, int) or axis != cut else None for axis, dim in enumerate(found)])
+    named = maker is not CALLER
+    return tuple([d if isinstance(d, int) or (named and d and not d.startswith(MADE_UP)) else None for d in found])
 
 
 def _attributes(node: NodeProto) -> dict[str, Any]:

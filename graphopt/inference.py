@@ -230,10 +230,10 @@ def _claim(graph: GraphProto, proven: Mapping[Tensor, Shape]) -> None:
 
 
 def forget_claims(graph: GraphProto, version: int, functions: frozenset[tuple[str, str]] = frozenset()) -> None:
-    """Drops what the graph says of its inner tensors' and outputs' shapes, where onnx can infer them.
+    """Drops what the graph says of its inner tensors' and outputs' shapes, where onnx may infer them.
 
-    It can by a schema, and of a call of one of the `functions`, (domain, name), by its body. `version` is that of the
-    standard's operator set.
+    It may by a schema, and of a call of one of the `functions`, (domain, name), by its body, as far as that tells.
+    `version` is that of the standard's operator set.
     """
     nodes = [n for n in graph.node if (n.domain, n.op_type) not in functions and not _has_schema(n, version)]
     unknown = {o for n in nodes for o in n.output}

@@ -14,7 +14,7 @@ from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProt
 from onnx import numpy_helper as arrays
 
 from graphopt import pieces
-from graphopt.distrust import MAKERS, PASSERS, SUSPECTS, is_suspect, true_shape
+from graphopt.distrust import CALLER, LIST, MAKERS, PASSERS, SUSPECTS, is_suspect, true_shape
 from graphopt.graph import Array, Shape
 from graphopt.hiding import HIDDEN, hide, shape_of, types_of
 from graphopt.pieces import bodies_of
@@ -24,8 +24,6 @@ from graphopt.propagated import Propagation, has_shapes
 ROUNDS = 8
 # The types of what a Constant makes of numbers (ONNX, operator Constant).
 _NUMBERS = {"value_int": np.int64, "value_ints": np.int64, "value_float": np.float32, "value_floats": np.float32}
-# Stands for what makes a model's inputs.
-_CALLER = NodeProto()
 # A value of more elements is no list of scales or axes.
 _FEW = 64
 
@@ -81,7 +79,7 @@ class _Round:
     """One pass over what was inferred, in the order of the nodes.
 
     What depends on a corrected result is left for the next round, since its own inputs were inferred wrongly. In the
-    `last` round all suspects are hidden.
+    `last` round it is hidden, and nothing is said of it.
     """
 
     def __init__(self, model: ModelProto, propagation: Propagation | None = None, *, last: bool = False) -> None:
@@ -111,8 +109,9 @@ class _Round:
                 self.stale.update(node.output)
             # what enters a body is not followed
             waits = self.changed if inner else not self.stale.isdisjoint(node.input)
-            if is_suspect(node, self.version) and (self.last or not waits) and self._is_wrong(node, types, values):
-                self._hide(node, graph, types, self._right(node, types, values))
+            blind = self.last and waits  # what is known of its inputs may be wrong
+            if is_suspect(node, self.version) and (blind or not waits) and self._is_wrong(node, types, values, blind):
+                self._hide(node, graph, types, self._right(node, types, values, blind))
             if self.propagation is not None:
                 misread = self.propagation.follow(node, types)
                 if misread is not None and (not waits or node.op_type == "Reshape"):
@@ -120,9 +119,11 @@ class _Round:
         self.makers = self.makers.parents
         return self.changed
 
-    def _is_wrong(self, node: NodeProto, types: Mapping[str, TypeProto], values: Mapping[str, TensorProto]) -> bool:
+    def _is_wrong(
+        self, node: NodeProto, types: Mapping[str, TypeProto], values: Mapping[str, TensorProto], blind: bool
+    ) -> bool:
         known = [shape for name in node.output if (shape := shape_of(types.get(name))) is not None]
-        return any(self.last or self._true(node, shape, types, values) != shape for shape in known)
+        return any(blind or self._true(node, shape, types, values) != shape for shape in known)
 
     def _true(
         self, node: NodeProto, found: Shape, types: Mapping[str, TypeProto], values: Mapping[str, TensorProto]
@@ -133,21 +134,25 @@ class _Round:
             constant = values.get(node.input[index]) if index < len(node.input) else None
             return arrays.to_array(constant) if constant is not None else None
 
-        return true_shape(node, self.version, shapes, value, found, self._is_listed(node))
+        return true_shape(node, self.version, shapes, value, found, self._maker(node))
 
-    def _is_listed(self, node: NodeProto) -> bool:
-        """Whether the sequence or optional that a node reads is made of tensors outside of all bodies' inputs."""
+    def _maker(self, node: NodeProto) -> NodeProto | None:
+        """What made the sequence or optional that a node reads, if it is made of tensors in this graph or around it."""
         maker = self.makers.get(node.input[0]) if node.input else None
+        grows = False
         while maker is not None and maker.op_type in PASSERS and maker.input:
+            grows = grows or maker.op_type == "SequenceInsert"
             maker = self.makers.get(maker.input[0])
-        return maker is not None and (maker.op_type in MAKERS or maker is _CALLER)
+        if maker is not None and grows and maker is not CALLER:
+            return LIST if maker.op_type in MAKERS else None
+        return maker if maker is not None and (maker.op_type in MAKERS or maker is CALLER) else None
 
     def _right(
-        self, node: NodeProto, types: Mapping[str, TypeProto], values: Mapping[str, TensorProto]
+        self, node: NodeProto, types: Mapping[str, TypeProto], values: Mapping[str, TensorProto], blind: bool
     ) -> dict[str, Shape | None]:
         """What is sure of the results' shapes."""
         shapes = {name: shape_of(types.get(name)) for name in node.output}
-        return {n: self._true(node, s, types, values) if s and not self.last else None for n, s in shapes.items()}
+        return {n: self._true(node, s, types, values) if s and not blind else None for n, s in shapes.items()}
 
     def _hide(
         self, node: NodeProto, graph: GraphProto, types: Mapping[str, TypeProto], right: Mapping[str, Shape | None]
@@ -168,7 +173,7 @@ def _numbers(shapes: Mapping[str, Shape | None]) -> dict[str, Shape | None]:
 
 def _makers(graph: GraphProto, inner: bool) -> dict[str, NodeProto | None]:
     """What makes each tensor of a graph: a node, the caller, None for what enters a body."""
-    made: dict[str, NodeProto | None] = {info.name: None if inner else _CALLER for info in graph.input}
+    made: dict[str, NodeProto | None] = {info.name: None if inner else CALLER for info in graph.input}
     made.update((name, node) for node in graph.node for name in node.output)
     return made
 

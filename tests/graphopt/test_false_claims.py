@@ -194,3 +194,28 @@ def test_a_text_that_is_not_utf_8_is_refused() -> None:
     text.string_data.extend([b"\xff\xfe", b"ok"])
     with pytest.raises(graphopt.ModelError, match="'s' holds a text that is not in UTF-8"):
         graphopt.optimize(proto, verify=False)
+
+
+def test_elements_of_a_split_share_the_other_dimensions() -> None:
+    text = """g (float[N,8,H] x, int64 i) => (float[A,B,C] y) {
+              s = SplitToSequence<axis = 1>(x, parts) b = SequenceAt(s, i)
+              k = Shape(b) r = Relu(b) y = Expand(r, k) }"""
+    proto = model(text, {"parts": ints(4, 4)})
+    result = graphopt.optimize(proto, verify=False).model
+    assert "Expand" not in [n.op_type for n in result.graph.node]
+    check(proto, {"x": np.arange(48, dtype=np.float32).reshape(2, 8, 3), "i": np.array(1)})
+
+
+@pytest.mark.parametrize("length", [7, 12, 40])
+def test_a_long_chain_of_sequences(length: int) -> None:
+    """Each level's shapes are put right after those of the one before, and what is left unknown is known later."""
+    level = "s{0} = SplitToSequence<axis = 1>(x{0}, parts) a{0} = SequenceAt(s{0}, zero) b{0} = SequenceAt(s{0}, one) "
+    level += "c{0} = Relu(b{0}) x{1} = Concat<axis = 1>(a{0}, c{0}) "
+    text = "".join(level.format(at, at + 1) for at in range(length))
+    proto = model(
+        f"g (float[N,8,6] x0) => (float[A,B,C] y) {{ {text} y = Neg(x{length}) }}",
+        {"parts": ints(2, 6), "zero": np.array(0), "one": np.array(1)},
+    )
+    result = graphopt.optimize(proto, verify=False).model
+    assert not {"SplitToSequence", "SequenceAt"} & {n.op_type for n in result.graph.node}
+    check(proto, {"x0": np.arange(96, dtype=np.float32).reshape(2, 8, 6) - 40})

@@ -46,11 +46,26 @@ class Masks:
 
 def masks_of(tensors: Sequence[Tensor], facts: Facts) -> Masks:
     """The masks with what is known of their numbers."""
-    if len(tensors) == 1 and tensors[0].producer is not None:
-        index = _filled(tensors[0].producer, facts)
+    maker = tensors[0].producer if len(tensors) == 1 else None
+    if maker is not None:
+        index = _filled(maker, facts)
         if index is not None:
-            return Masks(tuple(tensors), tensors[0].producer, index)
-    return Masks(tuple(tensors), may_hold_lowest=any(_may_hold_lowest(t) for t in tensors))
+            return Masks(tuple(tensors), maker, index)
+        if _is_moderate(maker, facts):
+            return Masks(tuple(tensors))
+    return Masks(tuple(tensors), may_hold_lowest=any(_may_hold_lowest(t, t.dtype) for t in tensors))
+
+
+def _is_moderate(node: Node, facts: Facts) -> bool:
+    """Whether a Where chooses between two numbers, or a Mul gives a number where truth is 1, and none is the lowest."""
+
+    def is_number(tensor: Tensor | None) -> bool:
+        return facts.scalar(tensor) is not None and not _is_lowest(tensor, facts)
+
+    if node.op == "Where":
+        return is_number(node.input(1)) and is_number(node.input(2))
+    a, b = node.input(0), node.input(1)
+    return node.op == "Mul" and ((is_number(a) and _is_whole(b, facts)) or (is_number(b) and _is_whole(a, facts)))
 
 
 def _filled(node: Node, facts: Facts) -> int | None:
@@ -61,7 +76,8 @@ def _filled(node: Node, facts: Facts) -> int | None:
     for index, other in ((first, first + 1), (first + 1, first)):
         beside = node.input(other)
         if _is_lowest(node.input(index), facts) and beside is not None:
-            is_clean = _is_whole(beside, facts) if node.op == "Mul" else not _may_hold_lowest(beside)
+            whole = node.op == "Mul"
+            is_clean = _is_whole(beside, facts) if whole else not _may_hold_lowest(beside, beside.dtype)
             return index if is_clean else None
     return None
 
@@ -86,66 +102,97 @@ def _is_whole(tensor: Tensor | None, facts: Facts) -> bool:
     return source is not None and source.dtype in _INTEGERS
 
 
-def _may_hold_lowest(mask: Tensor) -> bool:
-    """Whether a number near the end of the type's range, of either sign, stands anywhere upstream.
+def _may_hold_lowest(mask: Tensor, dtype: int | None) -> bool:
+    """Whether a number that sums or products may bring to the end of the type's range stands anywhere upstream.
 
-    What the model's caller gives may hold it too; there the operator's own words stand, which add it like any number.
+    Of integers a mask of float16 may hold any. What the model's caller gives may hold the lowest number too; there the
+    operator's own words stand, which add it like any number.
     """
+    if dtype not in FLOATS:
+        return dtype is None  # truth values
+    bound = _suspicious(dtype)
     seen: set[Tensor] = set()
     waiting: list[Tensor | None] = [mask]
     while waiting:
         tensor = waiting.pop()
-        if tensor is None or tensor in seen or tensor.dtype in _INTEGERS:
+        if tensor is None or tensor in seen or tensor.dtype == TensorProto.BOOL:
             continue
-        if len(seen) == _MOST_TENSORS or tensor.dtype not in FLOATS:
+        if len(seen) == _MOST_TENSORS or tensor.dtype is None:
             return True
+        if tensor.dtype not in FLOATS:
+            if dtype == TensorProto.FLOAT16:
+                return True
+            continue  # no integer is that large
         seen.add(tensor)
         node = tensor.producer
         if tensor.constant is not None:
-            if _is_extreme(tensor.constant):
+            if _is_extreme(tensor.constant, bound):
                 return True
         elif node is not None and node.op not in _MODERATE:
-            if node.bodies or any(_is_extreme_attribute(value, tensor.dtype) for value in node.attrs.values()):
+            if node.bodies or any(_is_extreme_attribute(value, bound) for value in node.attrs.values()):
                 return True
             waiting += node.inputs
     return False
 
 
-def _is_extreme(constant: Constant) -> bool:
+def _suspicious(dtype: int) -> float:
+    """The root of the largest number, so that no product of two smaller ones reaches it; of float16 a quarter of it."""
+    largest = -_lowest(dtype)
+    return largest / 4 if dtype == TensorProto.FLOAT16 else math.sqrt(largest)
+
+
+def _is_extreme(constant: Constant, bound: float) -> bool:
     if constant.nbytes > _MOST_BYTES:
         return True
-    values = np.asarray(constant.array())
-    return bool((np.isfinite(values) & (np.abs(values.astype(np.float64)) >= -_lowest(constant.dtype) / 4)).any())
+    values = np.asarray(constant.array()).astype(np.float64)
+    return bool((np.isfinite(values) & (np.abs(values) >= bound)).any())
 
 
-def _is_extreme_attribute(value: object, dtype: int) -> bool:
+def _is_extreme_attribute(value: object, bound: float) -> bool:
     """Of a Clip or a ConstantOfShape."""
     if isinstance(value, TensorProto):
-        return value.data_type in FLOATS and _is_extreme(ProtoConstant(value))
-    return isinstance(value, float) and math.isfinite(value) and abs(value) >= -_lowest(dtype) / 4
+        return value.data_type in FLOATS and _is_extreme(ProtoConstant(value), bound)
+    return isinstance(value, float) and math.isfinite(value) and abs(value) >= bound
 
 
 def built_mask(masks: Masks, queries: Dim, edit: Rewriter) -> Tensor | None:
-    """The sum of `masks` as one tensor of rank 2 at least, with a row for each query; None when there are none.
+    """The sum of `masks` for Attention: rank 2 at least, a row for each query; None when there are none.
 
     The type's lowest number becomes the next one. Raises RewriteRefusedError where that cannot be, or the rows
     cannot be told.
     """
+    total = _total(masks, edit)
+    if total is None:
+        return None
+    return _with_all_rows(_without_lowest(total, masks.may_hold_lowest, edit), queries, edit)
+
+
+def added_mask(masks: Masks, queries: Dim, edit: Rewriter) -> Tensor | None:
+    """The same for com.microsoft's operators, which add the lowest number like any other.
+
+    Where it costs nothing it becomes the next one here too. Raises RewriteRefusedError like `built_mask`.
+    """
+    total = _total(masks, edit)
+    return None if total is None else _with_all_rows(total, queries, edit)
+
+
+def _total(masks: Masks, edit: Rewriter) -> Tensor | None:
+    """The sum of the masks. Raises RewriteRefusedError for a constant that keeps a query from every key by −∞."""
     if not masks.tensors:
         return None
     if masks.filled is not None:
-        total = _refilled(masks.filled, masks.index, edit)
-    else:
-        total = masks.tensors[0]
-        for part in masks.tensors[1:]:
-            total = _sum(total, part, edit)
-        total = _without_lowest(total, masks.may_hold_lowest, edit)
-    shape = total.shape
-    if shape is None or (len(shape) > 1 and shape[-2] is not None and shape[-2] == queries):
-        return total
-    if not isinstance(queries, int):
-        raise RewriteRefusedError("the mask has no row for each query, whose number is not static")
-    return _with_rows(total, queries, edit)
+        return _refilled(masks.filled, masks.index, edit)
+    total = masks.tensors[0]
+    for part in masks.tensors[1:]:
+        total = _sum(total, part, edit)
+    if total.constant is not None and total.dtype in FLOATS and bool((_highest(total.constant) == -math.inf).any()):
+        raise RewriteRefusedError("the mask leaves a query without any key")
+    return total
+
+
+def _highest(constant: Constant) -> np.ndarray[Any, Any]:
+    """The highest number of each row."""
+    return np.atleast_1d(np.asarray(constant.array()).astype(np.float64).max(-1, initial=-math.inf))
 
 
 def _refilled(node: Node, index: int, edit: Rewriter) -> Tensor:
@@ -171,16 +218,16 @@ def _without_lowest(total: Tensor, may_hold_lowest: bool, edit: Rewriter) -> Ten
     lowest, raised = _lowest(total.dtype), _raised(total.dtype)
     if total.constant is not None:
         values = np.asarray(total.constant.array())
-        highest = values.astype(np.float64).max(-1, initial=-math.inf)
-        if bool((highest == -math.inf).any()):
-            raise RewriteRefusedError("the mask leaves a query without any key")
-        return edit.constant(np.where(values == lowest, raised, values), total.name) if lowest in highest else total
+        needs_it = bool((_highest(total.constant) == lowest).any())
+        return edit.constant(np.where(values == lowest, raised, values), total.name) if needs_it else total
     if not may_hold_lowest:
         return total
-    if total.dtype not in _COMPARED or edit.graph.opset < 11:
+    if edit.graph.opset < 11:
         raise RewriteRefusedError("a mask may hold the type's lowest number, which runtimes take for no key at all")
-    bound = edit.constant(np.asarray(lowest, numpy_dtype(total.dtype)), "lowest")
-    is_lowest = edit.node("Equal", [total, bound]).result
+    compared, kind = total, np.dtype(numpy_dtype(total.dtype))
+    if total.dtype not in _COMPARED:
+        compared, kind = edit.node("Cast", [total], {"to": TensorProto.FLOAT}).result, np.dtype(np.float32)
+    is_lowest = edit.node("Equal", [compared, edit.constant(np.asarray(lowest, kind), "lowest")]).result
     return edit.node("Where", [is_lowest, edit.constant(raised, "raised"), total]).result
 
 
@@ -193,10 +240,14 @@ def _sum(a: Tensor, b: Tensor, edit: Rewriter) -> Tensor:
     return edit.node("Add", [a, b]).result
 
 
-def _with_rows(mask: Tensor, queries: int, edit: Rewriter) -> Tensor:
-    constant = mask.constant
+def _with_all_rows(mask: Tensor, queries: Dim, edit: Rewriter) -> Tensor:
+    shape, constant = mask.shape, mask.constant
+    if shape is None or (len(shape) > 1 and shape[-2] is not None and shape[-2] == queries):
+        return mask
+    if not isinstance(queries, int):
+        raise RewriteRefusedError("the mask has no row for each query, whose number is not static")
     if constant is not None:
-        shape = np.broadcast_shapes(constant.shape, (queries, 1))
-        if math.prod(shape) * constant.nbytes // max(constant.size, 1) <= _MOST_BYTES:
-            return edit.constant(np.ascontiguousarray(np.broadcast_to(constant.array(), shape)), mask.name)
+        wide = np.broadcast_shapes(constant.shape, (queries, 1))
+        if math.prod(wide) * constant.nbytes // max(constant.size, 1) <= _MOST_BYTES:
+            return edit.constant(np.ascontiguousarray(np.broadcast_to(constant.array(), wide)), mask.name)
     return edit.node("Expand", [mask, edit.constant(np.array([queries, 1], np.int64), "rows")]).result

@@ -115,7 +115,8 @@ class SplitInsteadOfSequence(Rule[Taken]):
 
     def match(self, node: Node, facts: Facts) -> Taken | NoMatch:
         sequence, data = node.output(0), node.input(0)
-        axis = axis_of(node, facts.rank(data), 0)
+        rank = facts.rank(data)
+        axis = axis_of(node, rank, 0) if rank is not None else node.int_attr("axis", 0)
         if sequence is None or data is None or axis is None or sequence.is_output or not sequence.consumers:
             return NoMatch("its axis is not known, or the sequence is an output", node)
         sizes = _sizes(node, axis, facts)

@@ -41,9 +41,12 @@ class FoldConstantSubgraph(Rule[Computed]):
     def match(self, node: Node, facts: Facts) -> Computed | NoMatch:
         if node in self.refusals:
             return Refused(self.refusals[node], node)
-        computed = tuple((t, self.results[t]) for t in used_outputs(node) if t in self.results)
-        outputs = tuple((t, c) for t, c in computed if problem_of_settling(t, c) is None)
-        return Computed(outputs) if outputs else NoMatch("it was not computed", node)
+        computed = [(t, self.results[t]) for t in used_outputs(node) if t in self.results]
+        if not computed:
+            return NoMatch("it was not computed", node)
+        problems = [problem_of_settling(t, c) for t, c in computed]
+        outputs = tuple([each for each, problem in zip(computed, problems, strict=True) if problem is None])
+        return Computed(outputs) if outputs else NoMatch(problems[0] or "", node)
 
     def rewrite(self, found: Computed, edit: Rewriter) -> None:
         for tensor, constant in found.outputs:

@@ -14,7 +14,7 @@ from graphopt.rewrite import Rewriter
 from graphopt.rule import Exactness, NoMatch, Refused, Rule
 from graphopt.targets import Target
 from graphopt_passes.blocks.attention import Scores, is_last_axis, scores_of
-from graphopt_passes.blocks.masks import Masks, built_mask, masks_of
+from graphopt_passes.blocks.masks import Masks, added_mask, masks_of
 from graphopt_passes.blocks.terms import inner
 from graphopt_passes.common.arguments import permutation
 from graphopt_passes.common.cutting import cut, divide
@@ -99,7 +99,7 @@ def _dim(shape: Shape | None, index: int) -> int | str | None:
 
 def _bias(block: AttentionBlock, edit: Rewriter) -> Tensor | None:
     """The sum of the masks with four dimensions, a row for each query; None when there are none."""
-    total = built_mask(block.masks, block.queries, edit)
+    total = added_mask(block.masks, block.queries, edit)
     if total is None or total.shape is None or len(total.shape) == 4:
         return total
     missing = tuple(range(4 - len(total.shape)))

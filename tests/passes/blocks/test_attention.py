@@ -12,7 +12,7 @@ import graphopt
 from graphopt.targets import Target
 from graphopt_passes.blocks.attention import RecognizeAttention
 from tests.passes.vertical.weights import normal, used
-from tests.support.models import model
+from tests.support.models import model, run
 from tests.support.rewrites import apply, check_numbers, check_untouched
 
 RULE = RecognizeAttention()
@@ -254,6 +254,8 @@ LATE = {
     "the greater one": "b = Where(m, zero, minus) w = Max(b, lowest)",
     "negative": "i = Cast<to=1>(m) o = Sub(one, i) b = Mul(o, highest) w = Neg(b)",
     "joined": "b = Where(m, zero, lowest) b0, b1 = Split<axis=2, num_outputs=2>(b) w = Concat<axis=2>(b0, b1)",
+    "of doubles": "b = Where(m, wide_zero, wide) w = Cast<to=1>(b)",
+    "a product": "b = Where(m, zero, eighth) w = Mul(b, eight)",
     "by parts": "i = Sigmoid(r) o = Sub(one, i) b = Mul(o, lowest) d = Where(m, zero, b) w = Where(m, d, lowest)",
 }
 MASK_NUMBERS = {
@@ -262,6 +264,10 @@ MASK_NUMBERS = {
     "lowest": LOWEST,
     "highest": -LOWEST,
     "minus": np.float32(-np.inf),
+    "wide": np.float64(LOWEST),
+    "wide_zero": np.float64(0),
+    "eighth": np.float32(LOWEST / 8),
+    "eight": np.float32(8),
     "c": WEIGHTS["c"],
     "bias": WEIGHTS["bias"],
     "triangle": np.where(np.tri(5, 7, 1) > 0, 0, LOWEST).astype(np.float32),
@@ -309,12 +315,53 @@ def test_the_lowest_number_in_constants() -> None:
     check_numbers(before, result, exact=False)
 
 
-def test_a_lowest_number_of_a_type_that_is_not_compared() -> None:
-    half = INPUTS.replace("float", "float16")
-    text = f"graph ({half}, bool[2,1,5,7] m) => (float16[A,B,C,D] y) {{ w = Where(m, triangle, lowest) {MASKED} }}"
-    numbers = {"triangle": np.zeros((5, 7), np.float16), "lowest": np.float16(-65504), "c": np.float16(0.25)}
-    numbers["triangle"][0] = -65504
-    check_untouched(RULE, model(text, numbers, opset=23), "lowest number", target=Target.PORTABLE)
+HALF_MASKS = {
+    "the lowest beside it": ("w = Where(m, triangle, lowest)", True),
+    "computed in float32": ("b = Where(m, wide_zero, wide) w = Cast<to=10>(b)", True),
+    "of integers": ("b = Where(m, none, many) w = Cast<to=10>(b)", True),
+    "a learned bias": ("b = Where(m, zero, lowest) w = Add(b, triangle)", True),
+    "another number": ("w = Where(m, zero, low)", False),
+    "another number of integers": ("i = Cast<to=10>(m) o = Sub(one, i) w = Mul(o, low)", False),
+}
+
+
+@pytest.mark.parametrize(("mask", "mended"), HALF_MASKS.values(), ids=HALF_MASKS)
+@pytest.mark.parametrize("target", [Target.PORTABLE, Target.TENSORRT])
+def test_the_lowest_number_of_float16(mask: str, mended: bool, target: Target) -> None:
+    """Compared in float32, for which runtimes have kernels."""
+    half = "float16[2,4,5,16] q, float16[2,4,7,16] k, float16[2,4,7,16] v"
+    text = f"graph ({half}, bool[2,1,5,7] m) => (float16[A,B,C,D] y) {{ {mask} {MASKED} }}"
+    numbers = {
+        "triangle": np.where(np.tri(5, 7, 1) > 0, 0, -65504).astype(np.float16),
+        "c": np.float16(0.25),
+        "zero": np.float16(0),
+        "one": np.float16(1),
+        "lowest": np.float16(-65504),
+        "low": np.float16(-60000),
+        "wide": np.float32(-65504),
+        "wide_zero": np.float32(0),
+        "many": np.array(-65504),
+        "none": np.array(0),
+    }
+    result, _ = apply(RULE, model(text, used(numbers, text), opset=23), target)
+    tail = ["Cast", "Equal", "Where", "Attention"] if mended else ["Attention"]
+    assert [n.op_type for n in result.graph.node][-len(tail) :] == tail
+    assert [n.op_type for n in result.graph.node].count("Equal") == mended
+    allowed = np.tri(5, 7, 1, dtype=bool)[None, None].repeat(2, 0)
+    allowed[0, :3] = False
+    given = {"q": normal(2, 4, 5, 16), "k": normal(2, 4, 7, 16), "v": normal(2, 4, 7, 16)}
+    (y,) = run(result, {**{name: a.astype(np.float16) for name, a in given.items()}, "m": allowed})
+    assert np.abs(y[0, :, 0]).max() > 0  # not the zeros of a row that is taken for one without any key
+
+
+def test_masks_of_one_row() -> None:
+    row = np.array([0, 0, 0, 0, 0, -1e4, -1e4], np.float32)
+    text = f"graph ({INPUTS}) => (float[A,B,C,D] y) {{ {MASKED} }}"
+    for mask in (row, np.full(7, LOWEST, np.float32)):
+        before = model(text, {"w": mask, "c": WEIGHTS["c"]}, opset=23)
+        result, _ = apply(RULE, before, Target.PORTABLE)
+        assert [n.op_type for n in result.graph.node] == ["Attention"]
+        check_numbers(before, result, exact=False)
 
 
 def test_a_choice_between_truth_values_is_a_mask() -> None:

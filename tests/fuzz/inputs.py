@@ -67,13 +67,33 @@ def _other_sizes(case: Case) -> dict[str, tuple[int, ...]] | None:
     return found if changed else None
 
 
-def without_node_names(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy that ONNX Runtime loads: it refuses two nodes of one name, which ONNX allows."""
+def runnable(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy that ONNX Runtime loads and computes: it refuses two nodes of one name, which ONNX allows, and writes the
+    running statistics of a BatchNormalization that trains over its inputs, which other nodes may read."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    graphs = [copy.graph]
+    graphs, weights = [copy.graph], {}
     while graphs:
-        for node in graphs.pop().node:
+        graph = graphs.pop()
+        weights.update((tensor.name, (tensor, graph)) for tensor in graph.initializer)
+        for at, node in enumerate(graph.node):
             node.name = ""
             graphs.extend(a.g for a in node.attribute if a.type == onnx.AttributeProto.GRAPH)
+            if _is_training(node):
+                for index in (3, 4):
+                    if node.input[index] in weights:
+                        tensor, owner = weights[node.input[index]]
+                        own = owner.initializer.add()
+                        own.CopyFrom(tensor)
+                        own.name = node.input[index] = f"{tensor.name}::{index} of {at} in {graph.name}"
     return copy
+
+
+def trains(graph: onnx.GraphProto) -> bool:
+    """Whether a BatchNormalization of the graph or of a body gives running statistics."""
+    bodies = [a.g for node in graph.node for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]
+    return any(map(_is_training, graph.node)) or any(map(trains, bodies))
+
+
+def _is_training(node: onnx.NodeProto) -> bool:
+    return node.op_type == "BatchNormalization" and len(node.output) > 1

@@ -15,7 +15,7 @@ from onnx import ModelProto, inliner
 
 from tests.fuzz import compare, noise, plain
 from tests.fuzz.compare import Exact, is_finite
-from tests.fuzz.inputs import Feeds, without_node_names
+from tests.fuzz.inputs import Feeds, runnable, trains
 
 SHAKES = (6, 24)
 _RANDOM = (
@@ -154,16 +154,22 @@ def runner(model: ModelProto) -> Callable[[Feeds], list[Any]]:
 
     Raises what ONNX Runtime raises.
     """
-    bare = without_node_names(model)
+    bare = runnable(model)
+    session = _session(bare)
+    if trains(bare.graph):  # its running statistics stay in the session
+        return lambda inputs: list(_session(bare).run(None, inputs))
+    return lambda inputs: list(session.run(None, inputs))
+
+
+def _session(bare: ModelProto) -> Any:
     try:
-        session = ort.InferenceSession(bare.SerializeToString(), _options(), providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(bare.SerializeToString(), _options(), providers=["CPUExecutionProvider"])
     except Exception as error:
         lacking = re.search(r"Could not find an implementation for (\w+)\(", str(error))
         if lacking is None:
             raise
         written_out = inliner.inline_selected_functions(bare, [("", lacking[1])], inline_schema_functions=True)
-        session = ort.InferenceSession(written_out.SerializeToString(), _options(), providers=["CPUExecutionProvider"])
-    return lambda inputs: list(session.run(None, inputs))
+        return ort.InferenceSession(written_out.SerializeToString(), _options(), providers=["CPUExecutionProvider"])
 
 
 def _attempt(run: Callable[[Feeds], list[Any]], inputs: Feeds) -> tuple[list[Any] | None, str]:

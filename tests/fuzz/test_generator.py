@@ -15,7 +15,7 @@ from tests.fuzz import generate
 from tests.fuzz.builder import Builder, Tensor
 from tests.fuzz.draw import Draw
 from tests.fuzz.harvest import INDEX
-from tests.fuzz.inputs import feeds, without_node_names
+from tests.fuzz.inputs import feeds, runnable
 from tests.fuzz.models import Case
 from tests.fuzz.registry import FLOATS, SNIPPETS, Made, Snippet
 from tests.fuzz.seeds import Seed
@@ -90,7 +90,7 @@ def _has_symbol(model: onnx.ModelProto) -> bool:
 
 def _refused(case: Case) -> str | None:
     try:
-        run(without_node_names(case.model), feeds(case)[0])
+        run(runnable(case.model), feeds(case)[0])
     except Exception as error:
         return str(error)[:300]
     return None

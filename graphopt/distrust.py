@@ -59,7 +59,8 @@ SUSPECTS = (
 # which DFT has its axis as an input.
 _NAMING_SLICE = 10
 _ANY_AXES = 11
-_LARGEST = ((1 << 31) - 1, (1 << 63) - 1)
+# An end that ONNX Runtime takes for none at all.
+LARGEST = ((1 << 31) - 1, (1 << 63) - 1)
 _DFT_AXES = 20
 _LABEL = re.compile(r"\.\.\.|[a-zA-Z]")
 
@@ -192,7 +193,7 @@ def _is_clear(ends: Array | None, steps: Array | None) -> bool:
     """Whether no step leads backwards up to the largest integer."""
     if steps is None or (steps > 0).all():
         return steps is not None
-    return ends is not None and ends.shape == steps.shape and not np.isin(ends[steps < 0], _LARGEST).any()
+    return ends is not None and ends.shape == steps.shape and not np.isin(ends[steps < 0], LARGEST).any()
 
 
 def _is_plain_attention(node: NodeProto, inputs: Sequence[Shape | None]) -> bool:

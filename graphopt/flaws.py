@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, ValueInfoProto, helper
 
+from graphopt.elements import tensor_types
 from graphopt.external import printable
 from graphopt.graph import Graph, Model, Shape, Tensor
 from graphopt.graph.standard import STANDARD, is_unknown
@@ -168,30 +169,19 @@ def _lasting(shape: Shape | None) -> list[int | str | None] | None:
 
 def _is_open(kind: TypeProto) -> bool:
     """Whether a type, or the type of what is in a sequence, optional or map, lacks what the checker asks for."""
-    return any(inner is None or not inner.tensor_type.HasField("shape") for inner in _tensor_types(kind))
+    return any(inner is None or not inner.tensor_type.HasField("shape") for inner in tensor_types(kind))
 
 
 def _fill(info: ValueInfoProto) -> bool:
     """Gives an input or output a type and shape where it has none: some, for the checker not to stop at."""
     if not _is_open(info.type):
         return False
-    for kind in _tensor_types(info.type):
+    for kind in tensor_types(info.type):
         if kind is None:
             info.type.CopyFrom(helper.make_tensor_type_proto(TensorProto.FLOAT, []))
         else:
             kind.tensor_type.shape.SetInParent()
     return True
-
-
-def _tensor_types(kind: TypeProto) -> Iterator[TypeProto | None]:
-    """The tensor type that a type is or contains; None where there is no type at all."""
-    which = kind.WhichOneof("value")
-    if which in ("sequence_type", "optional_type"):
-        yield from _tensor_types(getattr(kind, which).elem_type)
-    elif which == "map_type":
-        yield from _tensor_types(kind.map_type.value_type)
-    elif which in (None, "tensor_type"):
-        yield kind if which else None
 
 
 def _move_unknown(model: ModelProto) -> Counter[tuple[str, int]]:

@@ -77,8 +77,8 @@ def skeleton(model: Model) -> ModelProto:
 def _forget_negative_sizes(graph: GraphProto) -> None:
     """Makes dimensions below 0 unknown, in bodies too: some exporters write -1 for these, and onnx computes with it."""
     for info in (*graph.input, *graph.output, *graph.value_info):
-        for tensor_type in tensor_types(info.type):
-            for dim in tensor_type.shape.dim:
+        for kind in tensor_types(info.type):
+            for dim in kind.tensor_type.shape.dim if kind is not None else ():
                 if dim.dim_value < 0:
                     dim.ClearField("dim_value")
     for node in graph.node:

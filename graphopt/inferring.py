@@ -10,20 +10,29 @@ from collections import ChainMap
 from collections.abc import Iterable, Mapping
 
 import numpy as np
-from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, helper
+from onnx import (
+    AttributeProto,
+    FunctionProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    OperatorSetIdProto,
+    TensorProto,
+    TypeProto,
+    helper,
+)
 from onnx import numpy_helper as arrays
 
 from graphopt import pieces
 from graphopt.distrust import CALLER, LIST, MAKERS, PASSERS, SUSPECTS, is_suspect, true_shape
 from graphopt.graph import Array, Shape
+from graphopt.graph.importer import CONSTANT_NUMBERS
 from graphopt.hiding import HIDDEN, hide, shape_of, types_of
 from graphopt.pieces import bodies_of
 from graphopt.propagated import Propagation, has_shapes
 
 # In so many rounds wrong shapes are put right; then what may be wrong is unknown.
 ROUNDS = 8
-# The types of what a Constant makes of numbers (ONNX, operator Constant).
-_NUMBERS = {"value_int": np.int64, "value_ints": np.int64, "value_float": np.float32, "value_floats": np.float32}
 # A value of more elements is no list of scales or axes.
 _FEW = 64
 
@@ -63,8 +72,8 @@ def _any_suspect(nodes: Iterable[NodeProto]) -> bool:
     return any(node.op_type in SUSPECTS for node in nodes)
 
 
-def _version(imports: Iterable[object]) -> int:
-    return next((o.version for o in imports if o.domain in ("", "ai.onnx")), 1)  # type: ignore[attr-defined]
+def _version(imports: Iterable[OperatorSetIdProto]) -> int:
+    return next((o.version for o in imports if o.domain in ("", "ai.onnx")), 1)
 
 
 def _hide_all(function: FunctionProto) -> None:
@@ -182,7 +191,7 @@ def _tensor(attribute: AttributeProto) -> TensorProto | None:
     """What a Constant with this attribute makes; None of texts and sparse tensors."""
     if attribute.name == "value":
         return attribute.t
-    number = _NUMBERS.get(attribute.name)
+    number = CONSTANT_NUMBERS.get(attribute.name)
     if number is None or attribute.ref_attr_name:
         return None
     return arrays.from_array(np.asarray(helper.get_attribute_value(attribute), number))

@@ -354,12 +354,11 @@ class Rewriter:
         """
         dtype = kept.dtype if kept.dtype is not None else other.dtype
         shape = kept.shape
-        if kept.graph is not other.graph:
-            pass
-        elif shape is None:
-            shape = other.shape
-        elif other.shape is not None and len(other.shape) == len(shape):
-            shape = tuple(o if isinstance(o, int) or d is None else d for d, o in zip(shape, other.shape, strict=True))
+        known = other.shape if kept.graph is other.graph else None
+        if shape is None:
+            shape = known
+        elif known is not None and len(known) == len(shape):
+            shape = tuple(o if isinstance(o, int) or d is None else d for d, o in zip(shape, known, strict=True))
         if (dtype, shape) != (kept.dtype, kept.shape):
             self._journal.set_type(kept, dtype, shape)
 

@@ -244,6 +244,15 @@ def _no_text() -> ModelError:
     return ModelError("a name in the model is no text in UTF-8; export the model again.")
 
 
+# The types of what a Constant makes of attributes that are numbers (ONNX, operator Constant).
+CONSTANT_NUMBERS = {
+    "value_float": np.float32,
+    "value_floats": np.float32,
+    "value_int": np.int64,
+    "value_ints": np.int64,
+}
+
+
 def constant_of(node: Node, folder: Path | None) -> Constant | None:
     """The value of a Constant node (all its attribute forms), None when the form is unknown."""
     attrs = node.attrs
@@ -251,12 +260,7 @@ def constant_of(node: Node, folder: Path | None) -> Constant | None:
         return ProtoConstant(attrs["value"], folder)
     if "sparse_value" in attrs:
         return SparseConstant(attrs["sparse_value"])
-    for name, dtype in (
-        ("value_float", np.float32),
-        ("value_floats", np.float32),
-        ("value_int", np.int64),
-        ("value_ints", np.int64),
-    ):
+    for name, dtype in CONSTANT_NUMBERS.items():
         if name in attrs:
             return ArrayConstant(np.asarray(attrs[name], dtype))
     for name in ("value_string", "value_strings"):

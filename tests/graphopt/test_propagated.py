@@ -55,9 +55,9 @@ def test_a_reshape_that_may_copy_another_dimension() -> None:
 )
 def test_what_is_no_longer_the_shape(steps: str) -> None:
     """A dimension as 8 bits or as a truth value; a row of a matrix, of which onnx takes the first element."""
-    weights = {name: [0] for name in ("i",) if f" {name})" in steps}
+    weights: dict[str, list[int] | int] = {name: [0] for name in ("i",) if f" {name})" in steps}
     if "i0" in steps:
-        weights["i0"] = 0  # type: ignore[assignment]
+        weights["i0"] = 0
     graph = inferred(f"g (float[300] x) => (float[A] y) {{ s = Shape(x) {steps} y = ConstantOfShape(n) }}", **weights)
     assert shape(graph, "y") == (None,)
 
@@ -96,5 +96,5 @@ def reshape(**attributes: int) -> object:
 )
 def test_which_dimensions_are_sure(data: tuple[Dim, ...] | None, found: tuple[Dim, ...], sure: tuple[Dim, ...]) -> None:
     node = reshape()
-    assert without_copies(node, data, found, {"N", "M", "T"}) == sure  # type: ignore[arg-type]
-    assert without_copies(reshape(allowzero=1), data, found, {"N", "M", "T"}) == found  # type: ignore[arg-type]
+    assert without_copies(node, data, found, {"N", "M", "T"}) == sure
+    assert without_copies(reshape(allowzero=1), data, found, {"N", "M", "T"}) == found

@@ -53,7 +53,7 @@ def masks_of(tensors: Sequence[Tensor], facts: Facts) -> Masks:
             return Masks(tuple(tensors), maker, index)
         if _is_moderate(maker, facts):
             return Masks(tuple(tensors))
-    return Masks(tuple(tensors), may_hold_lowest=any(_may_hold_lowest(t, t.dtype) for t in tensors))
+    return Masks(tuple(tensors), may_hold_lowest=any(_may_hold_lowest(t) for t in tensors))
 
 
 def _is_moderate(node: Node, facts: Facts) -> bool:
@@ -77,7 +77,7 @@ def _filled(node: Node, facts: Facts) -> int | None:
         beside = node.input(other)
         if _is_lowest(node.input(index), facts) and beside is not None:
             whole = node.op == "Mul"
-            is_clean = _is_whole(beside, facts) if whole else not _may_hold_lowest(beside, beside.dtype)
+            is_clean = _is_whole(beside, facts) if whole else not _may_hold_lowest(beside)
             return index if is_clean else None
     return None
 
@@ -102,12 +102,13 @@ def _is_whole(tensor: Tensor | None, facts: Facts) -> bool:
     return source is not None and source.dtype in _INTEGERS
 
 
-def _may_hold_lowest(mask: Tensor, dtype: int | None) -> bool:
+def _may_hold_lowest(mask: Tensor) -> bool:
     """Whether a number that sums or products may bring to the end of the type's range stands anywhere upstream.
 
     Of integers a mask of float16 may hold any. What the model's caller gives may hold the lowest number too; there the
     operator's own words stand, which add it like any number.
     """
+    dtype = mask.dtype
     if dtype not in FLOATS:
         return dtype is None  # truth values
     bound = _suspicious(dtype)
@@ -128,7 +129,10 @@ def _may_hold_lowest(mask: Tensor, dtype: int | None) -> bool:
         if tensor.constant is not None:
             if _is_extreme(tensor.constant, bound):
                 return True
-        elif node is not None and node.op not in _MODERATE:
+        elif node is None:
+            if tensor.graph is not tensor.graph.model.graph:
+                return True  # it enters a body or a function, from wherever
+        elif node.op not in _MODERATE:
             if node.bodies or any(_is_extreme_attribute(value, bound) for value in node.attrs.values()):
                 return True
             waiting += node.inputs
@@ -158,8 +162,8 @@ def _is_extreme_attribute(value: object, bound: float) -> bool:
 def built_mask(masks: Masks, queries: Dim, edit: Rewriter) -> Tensor | None:
     """The sum of `masks` for Attention: rank 2 at least, a row for each query; None when there are none.
 
-    The type's lowest number becomes the next one. Raises RewriteRefusedError where that cannot be, or the rows
-    cannot be told.
+    The type's lowest number becomes the next one. Raises RewriteRefusedError where the rows cannot be told, or a
+    constant keeps a query from every key by −∞.
     """
     total = _total(masks, edit)
     if total is None:
@@ -222,8 +226,6 @@ def _without_lowest(total: Tensor, may_hold_lowest: bool, edit: Rewriter) -> Ten
         return edit.constant(np.where(values == lowest, raised, values), total.name) if needs_it else total
     if not may_hold_lowest:
         return total
-    if edit.graph.opset < 11:
-        raise RewriteRefusedError("a mask may hold the type's lowest number, which runtimes take for no key at all")
     compared, kind = total, np.dtype(numpy_dtype(total.dtype))
     if total.dtype not in _COMPARED:
         compared, kind = edit.node("Cast", [total], {"to": TensorProto.FLOAT}).result, np.dtype(np.float32)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from graphopt.distrust import LARGEST
 from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor
 
 INT64_MAX = (1 << 63) - 1
 # An end from here on means "to the end": no dimension is longer.
 ANY_END = (1 << 31) - 1
-LARGEST = (ANY_END, INT64_MAX)
 
 
 @dataclass(frozen=True)

@@ -192,8 +192,9 @@ def _has_factor(element: Element, factor: Element) -> bool:
     """Whether a dimension is `factor` or a product with it, and so 0 when that is."""
     if element is factor:
         return True
-    is_product = isinstance(element, Symbol) and element.op == "Mul"
-    return is_product and any(_has_factor(e, factor) for e in element.operands)  # type: ignore[union-attr]
+    if not isinstance(element, Symbol) or element.op != "Mul":
+        return False
+    return any(_has_factor(e, factor) for e in element.operands)
 
 
 def _expanded(node: Node, values: KnownValues) -> list[Element | None] | None:

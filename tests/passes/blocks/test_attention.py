@@ -303,6 +303,21 @@ def test_a_lowest_number_in_two_masks() -> None:
     check_numbers(before, result, exact=False, inputs=given)
 
 
+def test_a_mask_that_enters_a_loop() -> None:
+    """What a body is given is made somewhere else; what a model is given, its caller makes."""
+    body = f"d = Identity(on) n = Identity(w) {MASKED.replace('y =', 'o =')}"
+    text = f"""graph ({INPUTS}, bool[1,1,5,7] m) => (float[R,A,B,C,D] y) {{ mask = Where(m, zero, lowest)
+                 last, y = Loop(twice, , mask) <body = b (int64 i, bool on, float[1,1,5,7] w)
+                   => (bool d, float[1,1,5,7] n, float[A1,B1,C1,D1] o) {{ {body} }}> }}"""
+    before = model(text, used({**MASK_NUMBERS, "twice": np.array(2)}, text), opset=23)
+    result, log = apply(RULE, before, Target.PORTABLE)
+    assert len(log.applications) == 1
+    allowed = np.ones((1, 1, 5, 7), bool)
+    allowed[:, :, :3] = False
+    given = {"q": normal(2, 4, 5, 8), "k": normal(2, 4, 7, 8), "v": normal(2, 4, 7, 6), "m": allowed}
+    check_numbers(before, result, exact=False, inputs=given)
+
+
 def test_the_lowest_number_in_constants() -> None:
     first, second = np.zeros((5, 7), np.float32), np.zeros((5, 7), np.float32)
     first[0, 1:], second[0, 0] = LOWEST, LOWEST

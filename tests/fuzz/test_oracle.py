@@ -211,6 +211,15 @@ def test_scales_of_a_resize_are_not_shaken() -> None:
     assert len(reference._shake(0, 6)) == 6
 
 
+@pytest.mark.parametrize(("number", "passed_over"), [(2**53 + 1, True), (5, False)])
+def test_integers_that_onnx_runtime_reduces_in_doubles_are_passed_over(number: int, passed_over: bool) -> None:
+    """A sum of one integer is that integer; ONNX Runtime rounds it to a float64 on the way."""
+    original = model("m (int64[1] x) => (int64[1] y) { a = Constant<value_ints=[0]>()  y = ReduceSum(x, a) }", opset=13)
+    other = model("m (int64[1] x) => (int64[1] y) { o = Constant<value_ints=[1]>()  y = Sub(x, o) }", opset=13)
+    reference = Reference(original, [{"x": np.asarray([number], np.int64)}])
+    assert (reference.check(other, exact=True) is None) == passed_over
+
+
 def test_drawn_outputs_are_compared_by_shape() -> None:
     proto = model(
         "g (float[2] x) => (float[2] y, float[2] z) { r = RandomNormalLike(x) \n y = Add(x, r) \n z = Neg(x) }"

@@ -9,7 +9,6 @@ import ctypes
 import re
 import tempfile
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,6 +18,7 @@ from graphopt.errors import ExecutionError
 from graphopt.verification import source, watch
 from graphopt.verification.division import divides_fatally
 from graphopt.verification.source import Located
+from graphopt.verification.statistics import with_own_statistics
 from graphopt.verification.values import Array, Feeds, Value, is_custom
 
 _NUMBERS = re.compile(r"tensor\((float|double|float16|bool|u?int(8|16|32|64))\)")
@@ -76,7 +76,7 @@ class OnnxRuntime:
         self._seconds = seconds
         self.has_loops = watch.has_loops(model.proto)
         self._spilled: tempfile.TemporaryDirectory[str] | None = None
-        self._open_anew = partial(self._open, model, libraries, threads) if keeps_state(model.proto) else None
+        model = Located(with_own_statistics(model.proto), model.folder)
         self.session = self._open(model, libraries, threads)
         self._elements = {value.name: value.type.tensor_type.elem_type for value in model.proto.graph.input}
         self._outputs = [output.name for output in self.session.get_outputs()]
@@ -85,7 +85,7 @@ class OnnxRuntime:
         # what numpy knows, and of that what Polygraphy knows too
         self.is_plain = all(_PLAIN.fullmatch(argument.type) for argument in arguments)
         is_numeric = all(_NUMBERS.fullmatch(argument.type) for argument in arguments)
-        self.is_simple = is_numeric and not self.has_loops and self._open_anew is None
+        self.is_simple = is_numeric and not self.has_loops
 
     def _open(self, model: Located, libraries: Sequence[str], threads: int) -> Any:
         import onnxruntime
@@ -113,8 +113,6 @@ class OnnxRuntime:
 
     def run(self, feeds: Feeds) -> dict[str, Value]:
         """Runs the model once and returns its outputs by name, in order. Raises `Failed`."""
-        if self._open_anew is not None:
-            self.session = self._open_anew()
         if not self.has_loops:
             return self._run(feeds, None)
         with watch.watched(self._seconds or watch.MOST_SECONDS) as (options, reasons):
@@ -182,11 +180,6 @@ def _mended(message: bytes | str, complaint: str) -> bytes | None:
 def _is_composed(op_type: str) -> bool:
     """Whether the standard defines the operator by others."""
     return bool(onnx.defs.has(op_type) and onnx.defs.get_schema(op_type).has_function)  # type: ignore[attr-defined]
-
-
-def keeps_state(proto: onnx.ModelProto) -> bool:
-    """Whether a run changes ONNX Runtime's session: it writes a norm's running mean into the mean that it was given."""
-    return any(n.op_type == "BatchNormalization" and sum(map(bool, n.output)) > 1 for n in source.nodes(proto))
 
 
 def _session(message: bytes | str, options: Any) -> Any:

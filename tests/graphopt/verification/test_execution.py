@@ -174,3 +174,26 @@ def test_a_norm_that_trains_starts_each_run_from_what_it_was_given() -> None:
     for name in ("y", "m", "v"):
         np.testing.assert_array_equal(first[name], second[name])
     assert verify(proto, proto, samples=3).passed
+
+
+_TRAINED = "y, m, v = BatchNormalization<training_mode = 1>(x, s, s, s, var) a = Neg(m) b = Neg(v) z = Mul(b, var)"
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        _TRAINED,
+        "c = Constant<value = bool {1}>() y, a, z = If(c) <then_branch = t () => (y, a, z) { NODES }, "
+        "else_branch = e () => (y, a, z) { NODES }>".replace("NODES", _TRAINED),
+    ],
+    ids=["graph", "body"],
+)
+def test_another_node_sees_the_statistics_from_before_the_training(nodes: str) -> None:
+    head = "(float[2,3,4] x) => (float[2,3,4] y, float[3] a, float[3] z)"
+    proto = with_weights(model(f"{head} {{ {nodes} }}"), s=np.ones(3, np.float32), var=np.full(3, 3, np.float32))
+    feeds = {"x": np.arange(24, dtype=np.float32).reshape(2, 3, 4)}
+    expected = Reference(Located(proto)).run(feeds)
+    engine = OnnxRuntime(Located(proto))
+    for found in (engine.run(feeds), engine.run(feeds)):
+        for name in ("y", "a", "z"):
+            np.testing.assert_allclose(np.asarray(found[name]), np.asarray(expected[name]), rtol=1e-5)

@@ -71,13 +71,15 @@ class Context:
     def run_rules(self, rules: Iterable[Rule[Any]]) -> str:
         """Runs the rules that are not forbidden to their fixed point; returns the stop reason.
 
-        Where neither the graph nor its types changed since these rules reached one, there is nothing to look at.
+        Where neither the graph nor its types changed since these rules found nothing, there is nothing to look at. A
+        run that applied something looked again only near what it changed: rules may see, and prices know, more.
         """
         allowed = tuple(rule for rule in rules if rule.name not in self.options.forbid)
         if not allowed or self._settled.get(allowed) == self._state():
             return Stop.DONE
+        before = len(self.edit.log.applications)
         stop = run_rules(allowed, self.facts, self.edit)
-        if stop == Stop.DONE:
+        if stop == Stop.DONE and len(self.edit.log.applications) == before:
             self._settled[allowed] = self._state()
         return stop
 

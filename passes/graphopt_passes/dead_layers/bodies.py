@@ -18,6 +18,7 @@ class Iteration:
 
     `before` are a Loop's trip count and condition, which its body reads as iteration number and condition; its body
     makes the condition first (`leading` is 1). A Scan's body reads an element of each of the `elements` instead.
+    So many values are carried at `least`: one by a Loop before opset 11.
     """
 
     node: Node
@@ -27,6 +28,7 @@ class Iteration:
     carried: int
     elements: int
     collected: int
+    least: int
 
     def entering(self, index: int) -> Tensor | None:
         """The value that carried value `index` starts with."""
@@ -63,7 +65,8 @@ def iteration(node: Node, facts: Facts) -> Iteration | None:
         return None
     if any(node.input(before + i) is None for i in range(carried + elements)):
         return None
-    return Iteration(node, body, before, leading, carried, elements, collected)
+    least = int(is_loop and facts.opset(node) < 11)
+    return Iteration(node, body, before, leading, carried, elements, collected, least)
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,8 @@ class DropUnreadIterations(Rule[Trimming]):
         if old is None:
             return NoMatch("it is not well-formed, or a Scan before opset 9", node)
         live, read = _live(old)
+        if len(live) < old.least:
+            return NoMatch("a Loop before opset 11 carries a value at least", node)
         first = old.before + old.carried
         elements = tuple(i for i in range(old.elements) if old.body.inputs[first + i] in read)
         collected = tuple(i for i in range(old.collected) if old.is_read(old.carried + i))
@@ -94,6 +96,8 @@ class DropUnchangedState(Rule[Constancy]):
         if old is None:
             return NoMatch("it is not well-formed, or a Scan before opset 9", node)
         unchanged = tuple(i for i in range(old.carried) if _is_unchanged(old, i))
+        if old.collected and len(unchanged) == old.carried:
+            unchanged = unchanged[old.least :]
         return Constancy(old, unchanged) if unchanged else NoMatch("every carried value may change", node)
 
     def rewrite(self, found: Constancy, edit: Rewriter) -> None:

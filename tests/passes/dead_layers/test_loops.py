@@ -389,3 +389,28 @@ def test_narrow_numbers_are_not_stacked(opset: int, to: int) -> None:
         opset=opset,
     )
     check_untouched(InlineSingleIteration(), before)
+
+
+# -- opset ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("opset", "reads"), [(9, 3), (10, 3), (11, 2)])
+def test_a_loop_carries_a_value_at_least_before_opset_11(opset: int, reads: int) -> None:
+    """Both values are unchanged; the one that is kept is kept for the schema alone."""
+    text = (
+        "g (float[2] x, float[2] z) => (float[a,2] s, float[2] y) { v, y, s = Loop(n, , x, z) <body ="
+        " b (int64 i, bool g, float[2] p, float[2] q) => (bool h, float[2] p1, float[2] q1, float[2] t)"
+        " { h = Identity(g) p1 = Identity(p) q1 = Identity(q) t = Add(p, q) }> }"
+    )
+    after = check_rewrite(DropUnchangedState(), model(text, {"n": TWO}, opset=opset), ["Loop", "Identity"])
+    assert len(next(n for n in after.graph.node if n.op_type == "Loop").input) == reads
+
+
+def test_the_only_unread_value_of_an_old_loop_stays() -> None:
+    text = (
+        "g (float[2] x, float[2] z) => (float[a,2] s) { v, s = Loop(n, , x) <body = b (int64 i, bool g, float[2] p)"
+        " => (bool h, float[2] p1, float[2] t) { h = Identity(g) p1 = Neg(p) t = Neg(z) }> }"
+    )
+    check_untouched(DropUnreadIterations(), model(text, {"n": TWO}, opset=10), because="a Loop before opset 11")
+    after = check_rewrite(DropUnreadIterations(), model(text, {"n": TWO}, opset=11), ["Loop"])
+    assert len(after.graph.node[0].input) == 2

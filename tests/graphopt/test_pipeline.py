@@ -8,11 +8,13 @@ import pytest
 
 from graphopt.errors import PipelineError, PluginError
 from graphopt.facts import Facts
-from graphopt.graph import import_model
+from graphopt.graph import Node, import_model
+from graphopt.inference import infer_types
 from graphopt.instruments import PassRecord
 from graphopt.pipeline import Context, Options, Pass, PassManager, Pipeline, parse_pipeline
 from graphopt.plugins import PRESETS, collect, find_passes
 from graphopt.rewrite import Rewriter
+from graphopt.rule import NoMatch, Rule
 from tests.support.models import model
 
 
@@ -92,6 +94,54 @@ def test_the_manager_records_each_pass_and_tells_the_instruments() -> None:
     manager.run(Context(graph, Facts(graph), Rewriter(graph), Options()))
     assert heard == ["before plain", "after plain", "before tuned", "after tuned"]
     assert [(r.text, r.nodes_before, r.nodes_after) for r in manager.records] == [("plain", 1, 1), ("tuned", 1, 1)]
+
+
+class MergeAbs(Rule[Node]):
+    """Abs(Abs(x)) = Abs(x)."""
+
+    roots = ("Abs",)
+
+    def match(self, node: Node, facts: Facts) -> Node | NoMatch:
+        return node if facts.sole_producer(node.input(0), "Abs") else NoMatch("its input is no Abs", node)
+
+    def rewrite(self, found: Node, edit: Rewriter) -> None:
+        (inner,) = found.inputs
+        assert inner is not None
+        assert inner.producer is not None
+        (x,) = inner.producer.inputs
+        assert x is not None
+        edit.forward(inner, x)
+
+
+class DropLateIdentity(Rule[Node]):
+    """Identity(x) = x, where no more than one Abs is left: it looks beyond what a change of Abs asks again."""
+
+    roots = ("Identity",)
+
+    def match(self, node: Node, facts: Facts) -> Node | NoMatch:
+        is_last = sum(n.op == "Abs" for n in facts.model.graph.nodes) < 2
+        return node if is_last else NoMatch("there are more", node)
+
+    def rewrite(self, found: Node, edit: Rewriter) -> None:
+        (x,) = found.inputs
+        assert x is not None
+        edit.forward(found.result, x)
+
+
+@dataclass(frozen=True)
+class Both(Pass):
+    """The two rules above."""
+
+    name = "both"
+    rules = (DropLateIdentity(), MergeAbs())
+
+
+def test_a_pass_that_changed_something_looks_at_everything_again() -> None:
+    text = "g (float[1] x) => (float[1] y) { a = Identity(x) b = Neg(a) c = Sin(b) d = Cos(c) e = Abs(d) y = Abs(e) }"
+    graph = import_model(model(text))
+    infer_types(graph)
+    PassManager(Pipeline((Both(),))).run(Context(graph, Facts(graph), Rewriter(graph), Options()))
+    assert [node.op for node in graph.graph.sorted_nodes()] == ["Neg", "Sin", "Cos", "Abs"]
 
 
 class Point:

@@ -51,8 +51,8 @@ SUSPECTS = (
     POOLS
     | READERS
     | {
-        *("Attention", "ConvTranspose", "DFT", "Einsum", "Range", "Resize", "Slice", "Squeeze", "STFT", "Unsqueeze"),
-        "Upsample",
+        *("Attention", "ConvTranspose", "DFT", "Einsum", "NonZero", "Range", "Resize", "Slice", "Squeeze", "STFT"),
+        *("Unsqueeze", "Upsample"),
     }
 )
 # The opset of the Slice whose result keeps the names of dimensions; those since which axes may be negative, and since
@@ -84,7 +84,8 @@ def is_suspect(node: NodeProto, version: int) -> bool:
     if op == "Slice":
         return version == _NAMING_SLICE or any(node.input[3:5])
     if op == "Resize":
-        return _scales_index(node, version) is not None
+        policy = given.get("keep_aspect_ratio_policy")
+        return _scales_index(node, version) is not None or (policy is not None and policy.s != b"stretch")
     if op == "DFT":
         return len(node.input) > 1 and bool(node.input[1])
     if op == "STFT":
@@ -92,7 +93,11 @@ def is_suspect(node: NodeProto, version: int) -> bool:
     if op in ("Squeeze", "Unsqueeze") and "axes" in given:
         axes = list(given["axes"].ints)
         return not axes or (version < _ANY_AXES and (axes != sorted(set(axes)) or axes[0] < 0))
-    return op in READERS or op in ("Attention", "Range", "Upsample") or (op == "Squeeze" and len(node.input) > 1)
+    return (
+        op in READERS
+        or op in ("Attention", "NonZero", "Range", "Upsample")
+        or (op == "Squeeze" and len(node.input) > 1)
+    )
 
 
 def _keeps_size_besides(given: dict[str, AttributeProto], name: str) -> bool:
@@ -124,6 +129,8 @@ def true_shape(
         return _squeezed(node, values, found)
     if op == "Range":
         return found if _counts_alike(values) else (None,)
+    if op == "NonZero":  # of a single number ONNX Runtime gives one row, and the standard none
+        return found if inputs[0] else (None,) * len(found)
     if not inputs or inputs[0] is None:
         return None
     if op == "Slice":
@@ -310,7 +317,7 @@ def _scaled(node: NodeProto, version: int, data: Shape, values: Values, found: S
         given = array.reshape(-1).tolist() if array is not None else None
     axes = [axis % len(data) for axis in attributes.get("axes") or range(len(data))] if data else []
     if given is None or len(given) != len(axes):
-        return tuple([None if isinstance(dim, int) else dim for dim in found])
+        return tuple([None if isinstance(dim, int) and axis in axes else dim for axis, dim in enumerate(found)])
     dims = list(found)
     for axis, scale in zip(axes, given, strict=True):
         size = data[axis]

@@ -276,6 +276,16 @@ def _note_bodies(proto: NodeProto, node: Node, run: int) -> None:
         protos = [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
         for body_proto, body in zip(protos, bodies, strict=False):
             _note_graph(body_proto, body, run)
+            if node.op == "SequenceMap":
+                _forget_dimension_names(body)
+
+
+def _forget_dimension_names(body: Graph) -> None:
+    """Of what is computed from a sequence's elements: the elements share names, and need not share sizes."""
+    for graph in (body, *body.bodies()):
+        for tensor in _tensors(graph):
+            if tensor.shape is not None:
+                tensor.shape = tuple([dim if isinstance(dim, int) else None for dim in tensor.shape])
 
 
 def _tensors(graph: Graph) -> Iterable[Tensor]:

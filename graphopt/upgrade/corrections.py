@@ -126,6 +126,8 @@ def _bounds(node: Node, made: Converted) -> str | None:
     dtype = node.inputs[0].dtype if node.inputs[0] is not None else None
     if dtype is None:
         return "the type of its data is not known"
+    if node.op == "Clip" and dtype == onnx.TensorProto.DOUBLE and not {"min", "max"} <= node.attrs.keys():
+        return "it bounds doubles by the largest float32 where it names no bound, and from opset 11 on it does not"
     last = made.nodes[-1]
     _drop(last, "value")  # the converter leaves it where the mode does not read it
     for index, name in enumerate(last.input):
@@ -133,7 +135,8 @@ def _bounds(node: Node, made: Converted) -> str | None:
         if tensor is None or tensor.data_type != onnx.TensorProto.FLOAT:
             continue
         value = onnx.numpy_helper.to_array(tensor)
-        if node.op == "Clip" and value.item() * (-1 if index == 1 else 1) >= _LARGEST:
+        is_none = node.op == "Clip" and value.item() * (-1 if index == 1 else 1) >= _LARGEST
+        if is_none and dtype != onnx.TensorProto.DOUBLE:  # the largest float bounds doubles
             last.input[index] = ""  # no bound at all, which every type has
             del made.constants[name]
         else:

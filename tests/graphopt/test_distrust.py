@@ -205,3 +205,24 @@ def test_a_range_of_floats(limit: float, count: int | None) -> None:
     proto = model("g (float other) => (float[A] y) { y = Range(s, l, d) }", {"s": F(0.1), "l": F(limit), "d": F(0.1)})
     (size,) = noted(proto) or (None,)
     assert size == count or (count is None and not isinstance(size, int))
+
+
+@pytest.mark.parametrize(("sizes", "kept"), [((21, 10), (1, 1, None, None)), ((20, 30), (1, 1, None, None))])
+@pytest.mark.parametrize("policy", ["not_smaller", "not_larger"])
+def test_sizes_that_keep_the_proportions(policy: str, sizes: tuple[int, int], kept: Shape) -> None:
+    """10 to 21 rows scale 15 columns by 2.1: 31.5 in exact numbers, less in the float32 of ONNX Runtime."""
+    text = "g (float[1,1,10,15] x) => (float[A,B,C,D] z) { y = Resize<axes=[2,3], POLICY>(x, , , s) z = Relu(y) }"
+    text = text.replace("POLICY", f'keep_aspect_ratio_policy="{policy}"')
+    proto = model(text, {"s": np.array(sizes, np.int64)}, opset=18)
+    assert noted(proto) == kept
+    (given,) = run(proto, {"x": np.ones((1, 1, 10, 15), F)})
+    assert given.shape[:2] == (1, 1)
+
+
+@pytest.mark.parametrize(("shape", "rows"), [("", None), ("3", 1), ("3,4", 2)])
+def test_places_of_a_single_number(shape: str, rows: int | None) -> None:
+    """The standard gives no row for a scalar, ONNX Runtime one."""
+    proto = model(f"g (float[{shape}] x) => (int64[A,B] z) {{ y = NonZero(x) z = Neg(y) }}".replace("[]", ""))
+    found = noted(proto)
+    assert found is not None
+    assert found[0] == rows

@@ -219,3 +219,15 @@ def test_a_long_chain_of_sequences(length: int) -> None:
     result = graphopt.optimize(proto, verify=False).model
     assert not {"SplitToSequence", "SequenceAt"} & {n.op_type for n in result.graph.node}
     check(proto, {"x0": np.arange(96, dtype=np.float32).reshape(2, 8, 6) - 40})
+
+
+@pytest.mark.parametrize(
+    "body", ["v = Shape(q) o = Expand(p, v)", "i = Shape(p) j = Shape(q) d = Sub(i, j) o = Cast<to=1>(d)"]
+)
+def test_elements_of_sequences_share_names_and_not_sizes(body: str) -> None:
+    text = f"""g (float[3] x, int64[1] sp) => (float[K] y) {{
+        z = Constant<value_int=0>() m = Constant<value_int=-1>() first = Constant<value_ints=[1]>()
+        cuts = Concat<axis=0>(first, sp) s = SplitToSequence(x, cuts) a = SequenceErase(s, m) b = SequenceErase(s, z)
+        r = SequenceMap(a, b) <body = bb (float[P] p, float[P] q) => (float[Q] o) {{ {body} }}>
+        y = SequenceAt(r, z) }}"""
+    check(model(text), {"x": X[0, :3], "sp": ints(2)})

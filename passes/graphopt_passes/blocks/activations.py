@@ -12,7 +12,17 @@ from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor
 from graphopt.rewrite import Rewriter
 from graphopt.rule import Exactness, NeedsOpset, NoMatch, Refused, Rule
-from graphopt_passes.blocks.terms import clip_at, close, inner, may_round, polynomial, product_at, splits, with_scalar
+from graphopt_passes.blocks.terms import (
+    clip_at,
+    close,
+    inner,
+    may_round,
+    polynomial,
+    product_at,
+    rounds_to,
+    splits,
+    with_scalar,
+)
 from graphopt_passes.common.folding import FLOATS
 from graphopt_passes.common.types import takes
 
@@ -122,7 +132,7 @@ class RecognizeHardSwish(_Recognize):
             if gate is None:
                 continue
             slope, offset, top = (v * product.coefficient for v in gate)
-            if close(slope, 1 / 6, x) and close(offset, 0.5, x) and close(top, 1.0, x):
+            if close(slope, 1 / 6, x) and close(offset, 0.5, x) and rounds_to(top, 1.0, x):
                 return Activation(node, x, "HardSwish")
         return None
 
@@ -160,7 +170,7 @@ class RecognizeHardSigmoid(_Recognize):
                 return None
             coefficient, clipped = product.coefficient, gate
         clip = clip_at(clipped, facts)
-        if clip is None or clip.low != 0 or not close(clip.high * coefficient, 1.0, clip.data):
+        if clip is None or clip.low != 0 or not rounds_to(clip.high * coefficient, 1.0, clip.data):
             return None
         line = self._line(clip.data, facts)
         if line is None or (line[1:] == (1.0, 0.0) and coefficient == 1.0):

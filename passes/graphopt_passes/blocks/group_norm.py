@@ -10,7 +10,8 @@ from onnx import TensorProto
 from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor, numpy_dtype
 from graphopt.rewrite import Rewriter
-from graphopt.rule import Exactness, NoMatch, Rule
+from graphopt.rule import Exactness, NoMatch, Refused, Rule
+from graphopt.targets import Target
 from graphopt_passes.blocks.activations import needs_opset
 from graphopt_passes.blocks.terms import inner
 
@@ -31,6 +32,9 @@ class RecognizeGroupNorm(Rule[GroupedNorm]):
 
     x is [N, C, ...], C static and a multiple of G; the inner normalization may be a LayerNormalization over all axes
     behind G. Its scale is 1 and its bias 0: those of the channels follow behind.
+
+    For TensorRT alone: the standard defines GroupNormalization with the variance E[x²] − E[x]², which cancels, and may
+    be negative, where x is far from 0 beside its deviation. ONNX Runtime's CPU computes that; TensorRT has a kernel.
 
     Opsets: 21 on (before, GroupNormalization scales groups, not channels). Exactness: reassociates. Source: ONNX
     operator GroupNormalization; Wu and He 2018, arXiv 1803.08494.
@@ -55,6 +59,8 @@ class RecognizeGroupNorm(Rule[GroupedNorm]):
         if x.dtype not in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16):
             return NoMatch("its type is not known, or wider than what normalizations compute in", node)
         refusal = needs_opset(node, facts, "GroupNormalization", 21, "a normalization between two Reshapes")
+        if refusal is None and facts.target is not Target.TENSORRT:
+            return Refused("the standard's definition of GroupNormalization, which runtimes execute, cancels", node)
         return refusal or GroupedNorm(node, norm, x, groups, channels)
 
     def rewrite(self, found: GroupedNorm, edit: Rewriter) -> None:

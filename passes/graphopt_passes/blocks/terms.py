@@ -10,6 +10,7 @@ import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 from ml_dtypes import finfo
 
 from graphopt.facts import Facts
@@ -30,6 +31,11 @@ def close(value: float, expected: float, tensor: Tensor) -> bool:
         return False
     eps = float(finfo(numpy_dtype(tensor.dtype)).eps)  # type: ignore[no-untyped-call]
     return abs(value - expected) <= 4 * eps * max(abs(expected), 1e-6)
+
+
+def rounds_to(value: float, expected: float, tensor: Tensor) -> bool:
+    """Whether a number beside `tensor` is `expected` in the tensor's type: where a result may be exactly that."""
+    return tensor.dtype in FLOATS and float(np.asarray(value).astype(numpy_dtype(tensor.dtype))) == expected
 
 
 def may_round(value: float, tensor: Tensor) -> bool:

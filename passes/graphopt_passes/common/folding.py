@@ -152,6 +152,22 @@ def sum_of_shifts(dtype: int, *shifts: Array, unscaled: Array | None = None) -> 
     return total
 
 
+def moved_shift(dtype: int, shift: Array) -> Array:
+    """t, where W·(x + t) may become W·x + W·t for numbers of `dtype`: where it is finite and not large.
+
+    x + t is nearly exact where x is near −t, while W·x and W·t are rounded to the grid of their own size: little is
+    right of what is left of both.
+
+    Raises RewriteRefusedError.
+    """
+    finite_vector(shift, "a shift that would be multiplied")
+    if (np.abs(shift) >= rounds_at(dtype)).any():
+        raise RewriteRefusedError(
+            "a shift is so large that products of it are rounded much, or that it rounds, which may be meant"
+        )
+    return shift
+
+
 def copies_much(weight: Tensor) -> bool:
     """Whether a fold would leave the old weight, read by others too, beside a large new one."""
     constant = weight.constant

@@ -67,10 +67,18 @@ def divide(a: Element, b: Element, symbols: Symbols) -> Element:
 
 
 def modulo(a: Element, b: Element, symbols: Symbols) -> Element:
-    """a mod b of integers that are not negative; `fmod` and the sign rule make no difference there."""
+    """a mod b of integers, with the sign of b where one of them is negative."""
     if not isinstance(a, Symbol) and not isinstance(b, Symbol) and a >= 0 and b > 0:
         return a % b
     return symbols.expression("Mod", (a, b))
+
+
+def remainder(a: Element, b: Element, symbols: Symbols) -> Element:
+    """a mod b of integers as `fmod` has it, with the sign of a."""
+    low, other = least_of(a), least_of(b)
+    if low is not None and low >= 0 and other is not None and other > 0:
+        return modulo(a, b, symbols)
+    return symbols.expression("Fmod", (a, b))
 
 
 def maximum(a: Element, b: Element, symbols: Symbols) -> Element:
@@ -162,11 +170,11 @@ def invert(a: Element, symbols: Symbols) -> Element:
 
 
 def absolute(a: Element, symbols: Symbols) -> Element:
-    """|a|."""
+    """|a|, which is negative for the least integer."""
     low = least_of(a)
     if not isinstance(a, Symbol):
         return abs(a)
-    return a if low is not None and low >= 0 else symbols.expression("Abs", (a,), 0)
+    return a if low is not None and low >= 0 else symbols.expression("Abs", (a,), None if a.is_far else 0)
 
 
 def choose(condition: Element, a: Element, b: Element, symbols: Symbols) -> Element:

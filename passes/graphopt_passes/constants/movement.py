@@ -23,7 +23,7 @@ def move(nodes: Sequence[Node]) -> Values | None:
         inputs = [_value(t, values) for t in node.inputs]
         try:
             found = _MOVES[node.op](node, [i for i in inputs if i is not None])
-        except (ValueError, IndexError):  # what numpy does not do is an error of the model, or beyond this
+        except (ValueError, IndexError, TypeError):  # what numpy does not do is an error of the model, or beyond this
             return None
         if found is None or len(node.outputs) != 1 or onnx_dtype(found.dtype) != node.result.dtype:
             return None

@@ -16,7 +16,7 @@ from onnx import TensorProto, numpy_helper
 from graphopt.graph import Node
 from graphopt_passes.common.arguments import axis_of, axis_slices, ints_argument, normalized_axes, permutation
 from graphopt_passes.common.slicing import as_slice
-from graphopt_passes.constants.arithmetic import COMPARISONS, ELEMENTWISE, UNARY, choose, product
+from graphopt_passes.constants.arithmetic import COMPARISONS, ELEMENTWISE, UNARY, choose, product, remainder
 from graphopt_passes.constants.symbols import Element, Symbol
 from graphopt_passes.constants.values import INTEGERS, MOST_ELEMENTS, Elements, KnownValues, Value
 
@@ -205,7 +205,7 @@ def _elementwise(node: Node, values: KnownValues) -> Outputs | None:
         return None
     if node.int_attr("broadcast", 0):  # before opset 7 one-sided broadcasting had an attribute
         return None
-    compute = ELEMENTWISE[node.op]
+    compute = remainder if node.op == "Mod" and node.int_attr("fmod", 0) else ELEMENTWISE[node.op]
     try:
         shape = np.broadcast_shapes(*(p.elements.shape for p in known))
     except ValueError:
@@ -219,18 +219,25 @@ def _elementwise(node: Node, values: KnownValues) -> Outputs | None:
 
 
 def _unbounded(element: Element, op: str, dtype: int, values: KnownValues) -> Element:
-    """A sum or product of 32-bit symbols may wrap: its lower bound does not hold."""
-    narrow = dtype == TensorProto.INT32 and op in ("Add", "Mul")
-    if not narrow or not isinstance(element, Symbol) or element.is_dimension:
+    """What 32-bit symbols give may wrap: it is not what 64-bit ones give, and its lower bound does not hold."""
+    narrow = dtype == TensorProto.INT32 and op in ("Add", "Mul", "Sub", "Neg", "Abs")
+    if not narrow or not isinstance(element, Symbol) or element.is_dimension or _is_within(element):
         return element
     return values.symbols.expression("int32", (element,))
 
 
+def _is_within(element: Symbol) -> bool:
+    """Whether it is a difference, or the negative, of what no dimension exceeds."""
+    sizes = [e.is_dimension if isinstance(e, Symbol) else 0 <= e < 1 << 31 for e in element.operands]
+    return element.op in ("Sub", "Neg") and all(sizes)
+
+
 def _unary(node: Node, values: KnownValues) -> Outputs | None:
-    compute = UNARY[node.op]
-    return _moved(
-        node, values, lambda x: _object_array([compute(element, values.symbols) for element in x.flat], x.shape)
-    )
+    data, compute = values.of(node.input(0)), UNARY[node.op]
+    if data is None:
+        return None
+    made = [_unbounded(compute(e, values.symbols), node.op, data.dtype, values) for e in data.elements.flat]
+    return [Value(data.dtype, _object_array(made, data.elements.shape))]
 
 
 def _where(node: Node, values: KnownValues) -> Outputs | None:

@@ -35,7 +35,9 @@ _RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "Rand
 # definition: what the runtime does at run time is its own affair, in the model it would be ours.
 _LEFT_ALONE = {"Attention", "Constant", "Dropout"}
 # What ends the process in ONNX Runtime where an input has no elements.
-_DIES_OF_NOTHING = frozenset({"GRU", "LSTM", "RNN", "Unique"})
+_DIES_OF_NOTHING = frozenset({"GRU", "InstanceNormalization", "LSTM", "RNN", "Unique"})
+# And where an output is absent that is not the last.
+_DIES_OF_ABSENCE = frozenset({"BatchNormalization", "Split"})
 # Operators whose outputs have, all together, no more elements than their inputs; times the rank for NonZero.
 _BOUNDED = frozenset({"Compress", "NonZero", "Unique", "SequenceConstruct", "SplitToSequence", "SequenceAt"})
 
@@ -79,8 +81,8 @@ class _Computable:
         self.ir_version = max(graph.model.ir_version, 3)
         self.nodes: list[Node] = []
         self.nbytes: dict[Tensor, int] = {}
-        # bytes of initializers that would go when the tensor is folded: those that nothing else reads
-        self.freed: dict[Tensor, int] = {}
+        # bytes of initializers that would go with the node: those that nothing else reads
+        self.freed: dict[Node, int] = {}
         self.lazy: dict[Tensor, Constant] = {}
         # floats that come from DequantizeLinear: only what is quantized again may be folded
         self.dequantized: set[Tensor] = set()
@@ -93,12 +95,13 @@ class _Computable:
                 return
         if node.op in _DIES_OF_NOTHING and any(self._size(t) == 0 for t in inputs):
             return
+        if node.op in _DIES_OF_ABSENCE and None in node.outputs:
+            return
         if not _is_deterministic(node, self.facts) or not any(t is not None and t.is_used for t in node.outputs):
             return
         sizes = self._sizes(node, inputs)
         if sizes is None:
             return
-        freed = sum(self._freed_by(t) for t in dict.fromkeys(inputs))
         work = sum(sizes.values())
         if work > MOST_WORK_BYTES and work > sum(self._size(t) for t in dict.fromkeys(inputs)):
             return
@@ -107,7 +110,7 @@ class _Computable:
             return
         self.nodes.append(node)
         self.nbytes.update(sizes)
-        self.freed.update(dict.fromkeys(sizes, freed))
+        self.freed[node] = sum(self._freed_by(t) for t in dict.fromkeys(inputs))
         if lazy is not None:
             self.lazy[node.result] = lazy
         if node.op == "DequantizeLinear" or any(t in self.dequantized for t in inputs):
@@ -120,9 +123,13 @@ class _Computable:
         return tensor.constant.nbytes if tensor.constant is not None else self.nbytes[tensor]
 
     def _freed_by(self, tensor: Tensor) -> int:
+        """Bytes that go with the tensor; none of a node whose other results may stay."""
         if tensor.listings or len(tensor.consumers) != 1:
             return 0
-        return tensor.constant.nbytes if tensor.constant is not None else self.freed[tensor]
+        if tensor.constant is not None:
+            return tensor.constant.nbytes
+        assert tensor.producer is not None
+        return self.freed[tensor.producer] if _used(tensor.producer) == [tensor] else 0
 
     def _lazily(self, node: Node, inputs: list[Tensor]) -> Constant | None:
         data = self._constant(inputs[0]) if inputs else None
@@ -174,6 +181,10 @@ def _divides_safely(node: Node) -> bool:
     return dividend is not None and not (dividend.array() == np.iinfo(numpy_dtype(dividend.dtype)).min).any()
 
 
+def _used(node: Node) -> list[Tensor]:
+    return [t for t in node.outputs if t is not None and t.is_used]
+
+
 def nbytes_of(dtype: int | None, shape: Shape | None) -> int | None:
     """Bytes of a tensor of this type; None when it is not static."""
     if dtype is None or shape is None:
@@ -216,10 +227,11 @@ class _Choice:
         lazy = self.computable.lazy
         self.plan_made.kept += [t for t in needed if t not in lazy]
         self.plan_made.lazy.update((t, lazy[t]) for t in needed if t in lazy)
-        self.plan_made.growth += max(self._growth(needed), 0)
+        self.plan_made.growth += max(self._growth(node, needed), 0)
 
-    def _growth(self, needed: list[Tensor]) -> int:
-        return sum(self.computable.nbytes[t] for t in needed) - self.computable.freed[needed[0]]
+    def _growth(self, node: Node, needed: list[Tensor]) -> int:
+        freed = self.computable.freed[node] if needed == _used(node) else 0
+        return sum(self.computable.nbytes[t] for t in needed) - freed
 
     def _objection(self, node: Node, needed: list[Tensor]) -> str | None:
         """Why the node is not folded."""
@@ -227,7 +239,7 @@ class _Choice:
             return "its result has a type that cannot be computed here"
         if any(t in self.computable.dequantized for t in needed):
             return "its result comes from DequantizeLinear: folding it would undo the quantization"
-        growth = self._growth(needed)
+        growth = self._growth(node, needed)
         if growth > self.most:
             return f"its result would make the model {growth} bytes larger, which is more than {self.most}"
         return None

@@ -21,7 +21,7 @@ class Symbol:
 
     `is_dimension` marks the size of one dimension of a tensor, which every integer type can hold. `op` and `operands`
     say of what the integer is the result; they are empty where it is none. `reach` is how many times the dimensions of
-    which it is made it may be, as far as constants say.
+    which it is made it may be, as far as constants say; `is_far` where that, or what it is made of, may be any integer.
     """
 
     __slots__ = ("is_dimension", "least", "names", "op", "operands", "reach")
@@ -33,6 +33,11 @@ class Symbol:
         self.op = ""
         self.operands: tuple[Element, ...] = ()
         self.names: dict[Graph, str] = {}
+
+    @property
+    def is_far(self) -> bool:
+        """Whether it may lie at an end of the 64 bits, where sums and products wrap around."""
+        return self.reach > _FARTHEST
 
 
 # bool is an int here: comparisons of shapes are elements too
@@ -85,12 +90,15 @@ class Symbols:
 
     def opaque(self, tensor: Tensor, position: int) -> Symbol:
         """Element `position` of a tensor of which nothing is known."""
-        return self._intern((tensor, position), None, False)
+        symbol = self._intern((tensor, position), None, False)
+        symbol.reach = _FARTHEST + 1
+        return symbol
 
     def expression(self, op: str, operands: tuple[Element, ...], least: int | None = None) -> Symbol:
         """`op` applied to `operands`; equal expressions are one symbol.
 
-        A sum or product that a large constant may carry beyond 64 bits wraps around there: it has no bound.
+        A sum or product that a large constant, or a number that is no dimension, may carry beyond 64 bits wraps around
+        there: it has no bound.
         """
         reach = _reach(op, operands)
         wraps = op in ("Add", "Mul") and reach > _FARTHEST

@@ -10,6 +10,8 @@ from graphopt.facts import Facts
 from graphopt.graph import Graph, Node, Tensor
 from graphopt.graph.copies import Copier, tensors_read
 from graphopt.rewrite import Rewriter
+from graphopt.rule import RewriteRefusedError
+from graphopt_passes.common.copying import can_copy
 
 
 @dataclass(frozen=True)
@@ -102,13 +104,22 @@ def trimmed(old: Iteration, kept: Kept, given: Mapping[Tensor, Tensor], edit: Re
 
 
 def forwarded(old: Tensor | None, new: Tensor, edit: Rewriter) -> None:
-    """Makes all that reads `old` read `new`, by an Identity where both names must stay."""
+    """Makes all that reads `old` read `new`, by an Identity where both names must stay.
+
+    Raises RewriteRefusedError where an Identity must not do that.
+    """
     edit.revisit_owner()
     if old is None or not old.is_used:
         return
-    if not Facts(edit.model).can_forward(old, new):
-        new = edit.node("Identity", [new]).result
-    edit.forward(old, new)
+    facts = Facts(edit.model)
+    if not may_forward(old, new, facts):
+        raise RewriteRefusedError("two names of one value must stay, and no Identity copies its type")
+    edit.forward(old, new if facts.can_forward(old, new) else edit.node("Identity", [new]).result)
+
+
+def may_forward(old: Tensor | None, new: Tensor, facts: Facts) -> bool:
+    """Whether all that reads `old` may read `new`, or an Identity of it."""
+    return old is None or not old.is_used or facts.can_forward(old, new) or can_copy(old, new, old.graph.opset)
 
 
 def origin(tensor: Tensor) -> Tensor:

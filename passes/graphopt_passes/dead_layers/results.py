@@ -9,7 +9,16 @@ from graphopt.graph import Node, Tensor
 from graphopt.graph.copies import Copier, tensors_read
 from graphopt.rewrite import Rewriter
 from graphopt.rule import NoMatch, Rule
-from graphopt_passes.dead_layers.bodies import Iteration, Kept, forwarded, iteration, needed, origin, trimmed
+from graphopt_passes.dead_layers.bodies import (
+    Iteration,
+    Kept,
+    forwarded,
+    iteration,
+    may_forward,
+    needed,
+    origin,
+    trimmed,
+)
 
 
 @dataclass(frozen=True)
@@ -95,7 +104,7 @@ class DropUnchangedState(Rule[Constancy]):
         old = iteration(node, facts)
         if old is None:
             return NoMatch("it is not well-formed, or a Scan before opset 9", node)
-        unchanged = tuple(i for i in range(old.carried) if _is_unchanged(old, i))
+        unchanged = tuple(i for i in range(old.carried) if _is_unchanged(old, i, facts))
         if old.collected and len(unchanged) == old.carried:
             unchanged = unchanged[old.least :]
         return Constancy(old, unchanged) if unchanged else NoMatch("every carried value may change", node)
@@ -111,11 +120,16 @@ class DropUnchangedState(Rule[Constancy]):
             forwarded(result, start, edit)
 
 
-def _is_unchanged(old: Iteration, index: int) -> bool:
-    """Whether the body returns the value as it is, and nowhere else: a body must not return an outer tensor."""
-    inside = old.inside(index)
+def _is_unchanged(old: Iteration, index: int, facts: Facts) -> bool:
+    """Whether the body returns the value as it is, and nowhere else: a body must not return an outer tensor.
+
+    What reads it behind the node must be able to read what it starts with.
+    """
+    inside, start = old.inside(index), old.entering(index)
     own = {(old.body, old.leading + index)}
-    return origin(old.leaving(index)) is inside and inside.listings.keys() <= own
+    if origin(old.leaving(index)) is not inside or not inside.listings.keys() <= own:
+        return False
+    return start is not None and may_forward(old.node.output(index), start, facts)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor
 from graphopt.rewrite import Rewriter
-from graphopt.rule import NoMatch, Rule
+from graphopt.rule import NoMatch, Refused, Rule
+from graphopt_passes.common.copying import can_copy
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class NoOp(Rule[Wire | Renaming]):
     """y = x: the readers of y read x; where y is a graph output, the node that makes x takes over y's name.
 
     When x's own name must stay too (x is an input, a constant, another output, or of an outer graph), the node becomes
-    an Identity.
+    an Identity, unless its type has none.
     """
 
     @abstractmethod
@@ -50,6 +51,8 @@ class NoOp(Rule[Wire | Renaming]):
             return Wire(node, source)
         if node.op == "Identity":
             return NoMatch("its input and its output must both keep their names", node)
+        if not can_copy(node.result, source, node.owner.opset):
+            return Refused("its input and its output must both keep their names, and no Identity copies the type", node)
         return Renaming(node, source)
 
     def rewrite(self, found: Wire | Renaming, edit: Rewriter) -> None:

@@ -14,6 +14,8 @@ from graphopt.facts import Facts
 from graphopt.graph import Graph, Node
 from graphopt.rewrite import Rewriter
 from graphopt.rule import ANY, NoMatch, Rule
+from graphopt_passes.common.copying import can_copy
+from graphopt_passes.common.folding import FLOATS
 from graphopt_passes.common.pure import is_pure
 
 _COMMUTATIVE = frozenset(
@@ -55,20 +57,33 @@ class NodeIndex:
 
 
 def computation_of(node: Node, opset: int) -> Hashable:
-    """What equal nodes have in common: operator, attributes (defaults filled in), inputs, number of outputs.
+    """What equal nodes have in common: operator, attributes (defaults filled in), inputs, outputs as far as they tell.
 
     The two inputs of commutative operators are compared as a set; with more than two, rounding depends on the order.
     """
     attrs = dict(_defaults(node.op_type, node.domain, opset))
     attrs.update((name, _frozen(value)) for name, value in node.attrs.items())
-    return node.op, _unordered(node), tuple(sorted(attrs.items())), len(node.outputs)
+    return node.op, _unordered(node), tuple(sorted(attrs.items())), _told_by_outputs(node)
+
+
+def _told_by_outputs(node: Node) -> Hashable:
+    """How many outputs there are; of a BatchNormalization which: before opset 14 those behind the first say whether it
+    trains."""
+    if node.op != "BatchNormalization":
+        return len(node.outputs)
+    return tuple([t is not None for t in node.outputs])
 
 
 def _unordered(node: Node) -> Hashable:
     """The inputs, in an order of no meaning where the operator has none."""
-    if node.op in _COMMUTATIVE and len(node.inputs) == 2:
+    if node.op in _COMMUTATIVE and len(node.inputs) == 2 and not _may_meet_zeros(node):
         return tuple(sorted(node.inputs, key=id))
     return node.inputs
+
+
+def _may_meet_zeros(node: Node) -> bool:
+    """Whether 0.0 and −0.0 may be compared: which of them is the larger depends on the order."""
+    return node.op in ("Max", "Min") and any(t is None or t.dtype is None or t.dtype in FLOATS for t in node.inputs)
 
 
 def _frozen(value: Any) -> Hashable:
@@ -123,8 +138,8 @@ class ShareEqualNodes(Rule[EqualNodes]):
         pairs = list(zip(node.outputs, kept.outputs, strict=True))
         if any(old is not None and new is None for old, new in pairs):
             return NoMatch("the other node leaves an output out", node)
-        stuck = any(old and new and old.is_used and not facts.can_forward(old, new) for old, new in pairs)
-        if stuck and node.op == "Identity":
+        stuck = [(a, b) for a, b in pairs if a and b and a.is_used and not facts.can_forward(a, b)]
+        if stuck and (node.op == "Identity" or not all(can_copy(a, b, facts.opset(node)) for a, b in stuck)):
             return NoMatch("both names must stay", node)
         return EqualNodes(kept, node)
 

@@ -9,6 +9,7 @@ from graphopt.graph import Node
 from graphopt.rewrite import Rewriter
 from graphopt.rule import NoMatch
 from graphopt_passes.common.arguments import axis_of, padding
+from graphopt_passes.common.types import runs
 from graphopt_passes.layout.one_input import BelowOneInput, OneInput, with_ints
 from graphopt_passes.layout.sinking import place_behind
 from graphopt_passes.layout.transposes import inverse
@@ -82,6 +83,9 @@ class SinkTransposeBelowQuantization(BelowOneInput):
         last = node
         if node.op == "QuantizeLinear":
             last = facts.sole_consumer(node.output(0), "DequantizeLinear") or node
+            stays = last is node or isinstance(self.axes(last, rank, facts), NoMatch)
+            if stays and not runs("Transpose", facts.opset(node), node.result.dtype):
+                return NoMatch("the Transpose would stay behind it, and does not take the quantized type", node)
         if facts.sole_consumer(last.output(0), "Transpose") is None:
             return NoMatch("no Transpose follows", node)
         if scale is None or scale.shape is None or len(scale.shape) > 1 or node.int_attr("block_size", 0):

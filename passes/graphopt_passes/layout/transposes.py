@@ -9,8 +9,9 @@ import numpy as np
 from graphopt.facts import Facts
 from graphopt.graph import Node, Tensor
 from graphopt.rewrite import Rewriter
-from graphopt.rule import NoMatch, Rule
+from graphopt.rule import NoMatch, Refused, Rule
 from graphopt_passes.common.arguments import permutation
+from graphopt_passes.common.copying import can_copy
 from graphopt_passes.common.shapes import reshape_target
 from graphopt_passes.common.types import is_narrow
 
@@ -51,7 +52,11 @@ class ComposeTransposes(Rule[Composition]):
         source = inner.input(0)
         if p is None or q is None or len(p) != len(q) or source is None:
             return NoMatch("a permutation is unknown", node)
-        return Composition(node, source, tuple(p[i] for i in q))
+        perm = tuple(p[i] for i in q)
+        is_copy = perm == tuple(range(len(perm))) and not facts.can_forward(node.result, source)
+        if is_copy and not can_copy(node.result, source, facts.opset(node)):
+            return Refused("its input and its output must both keep their names, and no Identity copies the type", node)
+        return Composition(node, source, perm)
 
     def rewrite(self, found: Composition, edit: Rewriter) -> None:
         outer, source = found.outer, found.source

@@ -12,7 +12,15 @@ from graphopt.facts import Facts
 from graphopt.graph import Array, Node, Tensor
 from graphopt.rewrite import Rewriter
 from graphopt.rule import Exactness, NoMatch, Refused, Rule
-from graphopt_passes.common.folding import MOST_COPIED_BYTES, Folded, exact_values, fold, peak, sum_of_shifts
+from graphopt_passes.common.folding import (
+    MOST_COPIED_BYTES,
+    Folded,
+    exact_values,
+    fold,
+    moved_shift,
+    peak,
+    sum_of_shifts,
+)
 from graphopt_passes.vertical.fold_after import fold_bias
 from graphopt_passes.vertical.geometry import Window, is_pointwise, window
 from graphopt_passes.vertical.linear import ConvLinear, GemmLinear, Linear, MatMulLinear, linear_at, linear_behind
@@ -54,7 +62,8 @@ class Composed:
             return None
         values = second.bias_values()
         if first.bias is not None:
-            moved = second.response(exact_values(second.weights), first.bias_values())
+            shift = moved_shift(first.weights.dtype, first.bias_values())
+            moved = second.response(exact_values(second.weights), shift)
             values = sum_of_shifts(second.weights.dtype, values, moved)
         return edit.constant(fold_bias(second, values), f"{second.weight.name}.bias")
 

@@ -8,7 +8,15 @@ from graphopt.facts import Facts
 from graphopt.graph import Array, Node
 from graphopt.rewrite import Rewriter
 from graphopt.rule import Exactness, NoMatch, Refused, Rule
-from graphopt_passes.common.folding import Folded, copies_much, exact_values, finite_vector, fold, sum_of_shifts
+from graphopt_passes.common.folding import (
+    Folded,
+    copies_much,
+    exact_values,
+    finite_vector,
+    fold,
+    moved_shift,
+    sum_of_shifts,
+)
 from graphopt_passes.common.whole_blocks import ends_block
 from graphopt_passes.vertical.affine import AFFINE_OPS, NORM_OPS, Affine, Channels, affine_at
 from graphopt_passes.vertical.fold_after import fold_bias, scale_bounds
@@ -57,8 +65,7 @@ def take_in(affine: Affine, linear: Linear, edit: Rewriter) -> None:
     if affine.has_scale:
         weight = edit.constant(scaled_inputs(linear, scale, affine.node.label), weight.name)
     if affine.has_shift:
-        finite_vector(shift, f"the shift of '{affine.node.label}'")
-        moved = linear.response(exact_values(linear.weights), shift)
+        moved = linear.response(exact_values(linear.weights), moved_shift(linear.weights.dtype, shift))
         values = sum_of_shifts(linear.weights.dtype, linear.bias_values(), moved)
         bias = edit.constant(fold_bias(linear, values), bias.name if bias is not None else f"{weight.name}.bias")
     edit.replace(linear.last, linear.rebuild(edit, affine.data, weight, bias))

@@ -11,7 +11,7 @@ from graphopt.graph import Array, Node, Tensor
 from graphopt.rewrite import Rewriter
 from graphopt.rule import Exactness, NoMatch, RewriteRefusedError, Rule
 from graphopt_passes.common.arguments import axis_slices
-from graphopt_passes.common.folding import FLOATS, Folded, finite_vector, fold, sum_of_shifts
+from graphopt_passes.common.folding import FLOATS, Folded, finite_vector, fold, moved_shift, sum_of_shifts
 from graphopt_passes.vertical.affine import AFFINE_OPS, Affine, Channels, affine_at
 
 # Affine operators in a row on one part.
@@ -34,6 +34,8 @@ class Part:
         assert self.source.dtype is not None
         for step in self.steps:
             s, t = step.vectors()
+            if (np.abs(s) != 1).any():
+                moved_shift(self.source.dtype, added)
             summed = shift.any() and t.any()
             shift = sum_of_shifts(self.source.dtype, shift * s, t, unscaled=added) if summed else shift * s + t
             scale, added = scale * s, np.maximum(added, np.abs(t))

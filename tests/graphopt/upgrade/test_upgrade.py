@@ -121,7 +121,7 @@ def test_a_softmax_along_one_axis_stays_one_node() -> None:
 
 @pytest.mark.parametrize("dtype", ["float16", "double"])
 def test_bounds_and_paddings_have_the_type_of_the_data(dtype: str) -> None:
-    nodes = "c = Clip<max = 0.5>(x) \n y = Pad<pads = [0, 1, 0, 1], value = 2.5>(c)"
+    nodes = "c = Clip<min = -9.0, max = 0.5>(x) \n y = Pad<pads = [0, 1, 0, 1], value = 2.5>(c)"
     source = model(f"g ({dtype}[2,4] x) => ({dtype}[2,6] y) {{ {nodes} }}", opset=10)
     result = graphopt.optimize(source, opset=17, pipeline="")
     assert not result.report.withdrawn
@@ -365,3 +365,13 @@ def test_a_mode_that_was_removed_stands_in_the_way() -> None:
     proto = model(text, {"roi": np.zeros(0, np.float32), "s": np.array([1, 1, 2, 2], np.float32)}, opset=11)
     with pytest.raises(OpsetError, match="tf_half_pixel_for_nn was removed at opset 13"):
         graphopt.optimize(proto, opset=17)
+
+
+def test_doubles_are_bounded_by_the_largest_float() -> None:
+    """Clip's default bounds before opset 11 are those of float32, which bound no float32 and some doubles."""
+    text = "g (double[2] x) => (double[2] y) {{ y = Clip<{}>(x) }}"
+    with pytest.raises(OpsetError, match="bounds doubles"):
+        graphopt.optimize(model(text.format("min = 0.0"), opset=7), opset=13, verify=False)
+    most = float(np.finfo(np.float32).max)
+    result = graphopt.optimize(model(text.format(f"min = 0.0, max = {most}"), opset=7), opset=13, verify=False).model
+    np.testing.assert_array_equal(run(result, {"x": np.array([1e300, -1.0])})[0], [most, 0.0])

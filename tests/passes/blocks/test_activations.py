@@ -12,6 +12,7 @@ from onnx import ModelProto, numpy_helper
 from graphopt.graph import import_model
 from graphopt.inference import infer_types
 from graphopt_passes.blocks import RecognizeBlocks
+from graphopt_passes.blocks.activations import RecognizeHardSigmoid, RecognizeHardSwish
 from graphopt_passes.blocks.rectifiers import RecognizePRelu
 from graphopt_passes.blocks.terms import may_round
 from tests.support.models import model
@@ -283,3 +284,23 @@ def test_where_it_fires_the_numbers_are_equal(data: st.DataObject) -> None:
         check_numbers(before, result, exact=False)
     else:
         assert result == before
+
+
+@pytest.mark.parametrize(("top", "fires"), [(1.0, True), (float(np.float32(1) - np.finfo(np.float32).eps), False)])
+def test_a_hard_sigmoid_ends_at_one(top: float, fires: bool) -> None:
+    """log(1 − hard sigmoid) tells a bound of 1 from the number before it."""
+    weights = {name: np.float32(v) for name, v in {"s": 0.2, "o": 0.5, "lo": 0, "hi": top}.items()}
+    proto = model("g (float[4] x) => (float[4] y) { a = Mul(x, s) b = Add(a, o) y = Clip(b, lo, hi) }", weights)
+    if fires:
+        check_rewrite(RecognizeHardSigmoid(), proto, ["HardSigmoid"])
+    else:
+        check_untouched(RecognizeHardSigmoid(), proto)
+
+
+def test_a_hard_swish_of_less_than_x_is_none() -> None:
+    """In float16 5.98 / 6 is not 1, and four roundings of 1 away."""
+    weights = {name: np.float16(v) for name, v in {"three": 3, "lo": 0, "hi": 5.98, "sixth": 1 / 6}.items()}
+    text = (
+        "g (float16[4] x) => (float16[4] y) { a = Add(x, three) c = Clip(a, lo, hi) p = Mul(x, c) y = Mul(p, sixth) }"
+    )
+    check_untouched(RecognizeHardSwish(), model(text, weights))

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from ml_dtypes import bfloat16
 from onnx import ModelProto
 
+from graphopt.targets import Target
 from graphopt_passes.blocks import RecognizeBlocks
 from graphopt_passes.blocks.norms import NORM_TYPES
 from graphopt_passes.common.types import takes
 from tests.passes.vertical.weights import normal, used
-from tests.support.models import model
+from tests.support.models import model, run
 from tests.support.rewrites import apply, check_numbers, check_rewrite, check_untouched
 
 RULES = RecognizeBlocks.rules
@@ -339,3 +340,14 @@ def test_where_it_fires_the_numbers_are_equal(data: st.DataObject) -> None:
         check_numbers(before, result, exact=False)
     else:
         assert result == before
+
+
+@pytest.mark.parametrize("target", [Target.PORTABLE, Target.ONNXRUNTIME])
+def test_a_group_norm_is_for_tensorrt_alone(target: Target) -> None:
+    """By its definition the variance is E[x²] − E[x]², which is negative for some groups of equal numbers."""
+    before = graph(GROUP_NORM.format("InstanceNormalization", ", zeros3"), opset=21, shape="2,6,4,5")
+    after, log = apply(RULES, before, target)
+    assert "GroupNormalization" not in [n.op_type for n in after.graph.node]
+    assert any("cancels" in reason for _, reason in log.refusals)
+    flat = np.full((2, 6, 4, 5), 5.48, np.float32)
+    assert np.isfinite(run(after, {"x": flat})[0]).all()

@@ -36,7 +36,9 @@ CASES = [
 @pytest.mark.parametrize(("operator", "before"), CASES)
 def test_a_block_stays_one(operator: str, before: ModelProto, target: str) -> None:
     after = graphopt.optimize(before, target=target, verify=False).model
-    assert operator in [node.op_type for node in after.graph.node]
+    assert (operator in [node.op_type for node in after.graph.node]) == (
+        operator != "GroupNormalization" or target == "tensorrt"
+    )
 
 
 @pytest.mark.parametrize("text", [text for text, _ in attention.SPELLINGS])

@@ -309,3 +309,32 @@ def test_what_ends_the_process_without_elements_is_left_to_the_run_time() -> Non
     after, _ = apply_pass(FoldConstants(), before)
     branch = next(a.g for a in after.graph.node[0].attribute if a.name == "then_branch")
     assert "Unique" in [n.op_type for n in branch.node]
+
+
+@pytest.mark.parametrize("repeats", [(2, 7), (2, 2)])
+def test_bytes_are_freed_once(repeats: tuple[int, int]) -> None:
+    """Each half of a weight is repeated: what one of both frees is not free for the other."""
+    first, second = repeats
+    text = f"""g (float[K,64] x, float[M,64] z) => (float[a,b] u, float[c,d] v) {{
+        p, q = Split<axis=0>(w) r = Constant<value_ints=[{first},1]>() s = Constant<value_ints=[{second},1]>()
+        a = Tile(p, r) b = Tile(q, s) u = Add(x, a) v = Add(z, b) }}"""
+    before = model(text, {"w": np.arange(2 * 256 * 64, dtype=np.float32).reshape(512, 64)}, opset=13)
+    after, _ = apply_pass(FoldConstants(), before, Options(max_growth=1024))
+    assert after.ByteSize() <= before.ByteSize() + 1024
+
+
+def test_a_constant_split_that_leaves_an_output_out_is_not_run() -> None:
+    """ONNX Runtime's kernel ends the process."""
+    before = model("g (float[2] x) => (float[2] y) { a, b, c = Split(w) y = Add(x, a) }", {"w": W[0, :4]}, opset=18)
+    before.graph.node[0].attribute.append(helper.make_attribute("num_outputs", 3))
+    before.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.arange(6, dtype=np.float32), "w"))
+    before.graph.node[0].output[1] = ""
+    assert not apply_pass(FoldConstants(), before)[1].applications
+
+
+def test_a_constant_norm_of_nothing_is_not_run() -> None:
+    before = model(
+        "g (float[1,2,3,4] x) => (float[1,2,3,4] y) { n = InstanceNormalization(w, s, s) y = Concat<axis=2>(x, n) }",
+        {"w": np.zeros((1, 2, 0, 4), np.float32), "s": np.ones(2, np.float32)},
+    )
+    assert operators(apply_pass(FoldConstants(), before)[0]) == ["InstanceNormalization", "Concat"]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import graphopt
 from graphopt.graph import Array, Node, import_model
 from graphopt_passes.constants import evaluator
 from graphopt_passes.constants.movement import move
-from tests.support.models import model
+from tests.support.models import model, run
 
 DATA = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
 
@@ -87,3 +88,11 @@ def test_a_type_that_is_not_the_expected_one_is_left_to_the_runtime() -> None:
     nodes = nodes_of("y = Transpose(d)")
     nodes[0].result.dtype = 11
     assert move(nodes) is None
+
+
+def test_axes_as_a_single_number_are_left_to_the_runtime() -> None:
+    before = model("g (float[1,3] x) => (float[1,3] y) { u = Unsqueeze(c, a) y = Add(x, u) }",
+                   {"c": np.ones(3, np.float32), "a": np.array(0, np.int64)}, opset=13)  # fmt: skip
+    after = graphopt.optimize(before, verify=False).model
+    x = np.ones((1, 3), np.float32)
+    np.testing.assert_array_equal(run(after, {"x": x})[0], run(before, {"x": x})[0])

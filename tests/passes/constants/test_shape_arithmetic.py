@@ -261,3 +261,53 @@ def test_whatever_folds_is_right_for_all_dimensions(data: st.DataObject) -> None
     x = {"x": np.zeros((dims["N"], 3, dims["M"], 4), np.float32)}
     for expected, got in zip(run(before, x), run(after, x), strict=True):
         np.testing.assert_array_equal(got, expected)
+
+
+TOP, LEAST = np.iinfo(np.int64).max, np.iinfo(np.int64).min
+OF_ANY_SIZE = {
+    "fmod keeps the sign": ("int64[1] x", "a = Mod(x, three) b = Mod<fmod=1>(x, three) y = Sub(a, b)", [-7]),
+    "a difference of 32 bits": (
+        "int32[1] x",
+        "m = Constant<value = int32[1] {-1}>() a = Sub(x, m) b = Cast<to=7>(a) X = Cast<to=7>(x) M = Cast<to=7>(m)"
+        " d = Sub(X, M) y = Sub(b, d)",
+        [2**31 - 1],
+    ),
+    "a negative of 32 bits": (
+        "int32[1] x",
+        "a = Neg(x) b = Cast<to=7>(a) X = Cast<to=7>(x) d = Neg(X) y = Sub(b, d)",
+        [-(2**31)],
+    ),
+    "a product of what is not negative": (
+        "int64[1] x",
+        "m = Max(x, zero) p = Mul(m, two) b = Less(p, zero) y = Cast<to=7>(b)",
+        [2**62],
+    ),
+    "a sum of what is not negative": (
+        "int64[1] x",
+        "m = Max(x, zero) p = Add(m, two) b = Less(p, zero) y = Cast<to=7>(b)",
+        [TOP],
+    ),
+    "a square": ("int64[1] x", "s = Mul(x, x) m = Max(s, zero) y = Sub(m, s)", [3037000500]),
+    "the size of the least integer": (
+        "int64[1] x",
+        "a = Abs(x) b = GreaterOrEqual(a, zero) y = Cast<to=7>(b)",
+        [LEAST],
+    ),
+}
+
+
+@pytest.mark.parametrize(("inputs", "nodes", "given"), OF_ANY_SIZE.values(), ids=OF_ANY_SIZE)
+def test_integers_that_may_have_any_size_or_sign(inputs: str, nodes: str, given: list[int]) -> None:
+    """Dimensions are never negative and far from the ends of their type; what a caller gives need not be."""
+    weights = {"zero": ONE - 1, "two": ONE + 1, "three": ONE + 2}
+    before = model(f"g ({inputs}) => (int64[1] y) {{ {nodes} }}", weights, opset=13)
+    after, _ = apply(RULES, before)
+    feeds = {"x": np.array(given, np.int32 if "int32[1] x" in inputs else np.int64)}
+    np.testing.assert_array_equal(run(after, feeds)[0], run(before, feeds)[0])
+
+
+def test_the_size_of_a_difference_of_dimensions_is_not_negative() -> None:
+    text = """g (float[N] x, float[M] z) => (bool[1] y) {
+        n = Shape(x) m = Shape(z) d = Sub(n, m) a = Abs(d) b = GreaterOrEqual(a, zero) y = Not(b) }"""
+    after, _ = apply(RULES, model(text, {"zero": ONE - 1}))
+    assert [n.op_type for n in after.graph.node] in (["Constant"], [])

@@ -314,3 +314,38 @@ def test_what_a_quantization_annotation_names_stays() -> None:
     after, log = apply_pass(ShareDuplicates(), before)
     assert len(log.applications) == 1
     assert [t.name for t in after.graph.initializer] == ["s", "t"]
+
+
+@pytest.mark.parametrize(("op", "kind", "shared"), [
+    ("Max", "float", False), ("Min", "float", False), ("Max", "int64", True), ("Add", "float", True),
+])  # fmt: skip
+def test_the_larger_of_two_zeros_depends_on_the_order(op: str, kind: str, shared: bool) -> None:
+    before = model(f"g ({kind}[2] x, {kind}[2] z) => ({kind}[2] y) {{ a = {op}(x, z) b = {op}(z, x) y = Sub(a, b) }}")
+    if shared:
+        check_rewrite(ShareEqualNodes(), before, [op, "Sub"])
+    else:
+        check_untouched(ShareEqualNodes(), before)
+
+
+@pytest.mark.parametrize("first", ["training", "inference"])
+def test_a_norm_that_trains_is_no_norm_at_inference(first: str) -> None:
+    """Before opset 14 the outputs behind the first say which of both it is."""
+    outputs = {"training": ["a", "m", "v", "sm", "sv"], "inference": ["b", "", "", "", ""]}
+    order = [first, *(other for other in outputs if other != first)]
+    norms = [helper.make_node("BatchNormalization", ["x", "s", "s", "s", "s"], outputs[which]) for which in order]
+    before = model("g (float[2,3] x) => (float[2,3] y) { y = Sub(a, b) }", {"s": np.ones(3, F)}, opset=9)
+    before.graph.node.insert(0, norms[1])
+    before.graph.node.insert(0, norms[0])
+    check_untouched(ShareEqualNodes(), before)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "kind", "opset"),
+    [
+        ("a = Cast<to=22>(x) b = Cast<to=22>(x)", "int4[2]", 21),
+        ("a = SequenceConstruct(x) b = SequenceConstruct(x)", "seq(float[2])", 13),
+    ],
+)
+def test_two_outputs_that_no_identity_copies_stay_two(nodes: str, kind: str, opset: int) -> None:
+    before = model(f"g (float[2] x) => ({kind} a, {kind} b) {{ {nodes} }}", opset=opset)
+    check_untouched(ShareEqualNodes(), before, "both names must stay")

@@ -130,7 +130,7 @@ def true_shape(
     if op == "Range":
         return found if _counts_alike(values) else (None,)
     if op == "NonZero":  # of a single number ONNX Runtime gives one row, and the standard none
-        return found if inputs[0] else (None,) * len(found)
+        return found if inputs and inputs[0] else (None,) * len(found)
     if not inputs or inputs[0] is None:
         return None
     if op == "Slice":

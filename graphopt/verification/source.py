@@ -213,7 +213,7 @@ def written_out(proto: onnx.ModelProto) -> onnx.ModelProto:
     """The model with its functions' bodies in the place of their calls; itself where it has none."""
     if not proto.functions:
         return proto
-    return onnx.inliner.inline_local_functions(_with_defaults(proto))
+    return onnx.inliner.inline_local_functions(_in_one_opset(_with_defaults(proto)))
 
 
 def with_definition(proto: onnx.ModelProto, op_type: str) -> onnx.ModelProto:
@@ -230,6 +230,35 @@ def with_definition(proto: onnx.ModelProto, op_type: str) -> onnx.ModelProto:
 def opset(proto: onnx.ModelProto) -> int:
     """The version of the standard's operator set; 1 where the model imports none."""
     return next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), 1)
+
+
+def _in_one_opset(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model whose functions import the model's opset where that means the same: onnx inlines no others."""
+    copy, version = onnx.ModelProto(), opset(proto)
+    copy.CopyFrom(proto)
+    for function in copy.functions:
+        operators = {node.op_type for node in _nodes_of(function) if node.domain in ("", "ai.onnx")}
+        for entry in function.opset_import:
+            if entry.domain in ("", "ai.onnx") and all(_is_same(op, entry.version, version) for op in operators):
+                entry.version = version
+    return copy
+
+
+def _nodes_of(function: onnx.FunctionProto) -> Iterator[onnx.NodeProto]:
+    pending = list(function.node)
+    while pending:
+        node = pending.pop()
+        yield node
+        pending.extend(inner for body in bodies(node) for inner in body.node)
+
+
+def _is_same(op_type: str, one: int, other: int) -> bool:
+    """Whether the standard's operator has one definition in both opsets."""
+    try:
+        since = {onnx.defs.get_schema(op_type, version, "").since_version for version in (one, other)}
+    except onnx.defs.SchemaError:
+        return False
+    return len(since) == 1
 
 
 def _with_defaults(proto: onnx.ModelProto) -> onnx.ModelProto:

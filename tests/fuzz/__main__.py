@@ -57,8 +57,7 @@ def summary(tally: Tally, seconds: float, seed: int) -> None:
     for key, path in tally.saved.items():
         console.print(f"saved {path}: {key}", markup=False)
     for rule, count in tally.less_accurate.most_common():
-        reason = "less accurate, or not to be measured in float64, yet within rounding"
-        console.print(f"{count} x taken back by the proof as {reason}: {rule}", markup=False)
+        console.print(f"{count} x taken back by the proof as less accurate, yet within rounding: {rule}", markup=False)
     console.print(verdict(tally), markup=False)
     rare = tally.rare(rules)
     few = ", ".join(f"{name} {tally.rules[name]}" for name in rare)

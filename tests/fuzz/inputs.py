@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from graphopt.verification.statistics import with_own_statistics
 from tests.fuzz.models import Case
 
 Feeds = dict[str, np.ndarray]
@@ -71,29 +72,10 @@ def runnable(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy that ONNX Runtime loads and computes: it refuses two nodes of one name, which ONNX allows, and writes the
     running statistics of a BatchNormalization that trains over its inputs, which other nodes may read."""
     copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    graphs, weights = [copy.graph], {}
+    copy.CopyFrom(with_own_statistics(model))
+    graphs = [copy.graph]
     while graphs:
-        graph = graphs.pop()
-        weights.update((tensor.name, (tensor, graph)) for tensor in graph.initializer)
-        for at, node in enumerate(graph.node):
+        for node in graphs.pop().node:
             node.name = ""
             graphs.extend(a.g for a in node.attribute if a.type == onnx.AttributeProto.GRAPH)
-            if _is_training(node):
-                for index in (3, 4):
-                    if node.input[index] in weights:
-                        tensor, owner = weights[node.input[index]]
-                        own = owner.initializer.add()
-                        own.CopyFrom(tensor)
-                        own.name = node.input[index] = f"{tensor.name}::{index} of {at} in {graph.name}"
     return copy
-
-
-def trains(graph: onnx.GraphProto) -> bool:
-    """Whether a BatchNormalization of the graph or of a body gives running statistics."""
-    bodies = [a.g for node in graph.node for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]
-    return any(map(_is_training, graph.node)) or any(map(trains, bodies))
-
-
-def _is_training(node: onnx.NodeProto) -> bool:
-    return node.op_type == "BatchNormalization" and len(node.output) > 1

@@ -22,12 +22,17 @@ def rounding_of(model: ModelProto, runner: Callable[[ModelProto], Run]) -> Calla
 
     Those in bodies are not seen.
     """
-    run: Run = lambda inputs: []  # noqa: E731
+    run: Run | None = None
     if has_operator(model, *_IN_DOUBLES):
         with contextlib.suppress(Exception):  # what onnx or ONNX Runtime raise on odd models: then nobody knows
             shown = _with_ends_of_reductions(model)
-            run = runner(shown) if shown.graph.output else run
-    return lambda inputs: any(bool(((v > _EXACT_UP_TO) | (v < -_EXACT_UP_TO)).any()) for v in run(inputs))
+            run = runner(shown) if shown.graph.output else None
+
+    def are_rounded(inputs: Feeds) -> bool:
+        values = run(inputs) if run is not None else []
+        return any(bool(((v > _EXACT_UP_TO) | (v < -_EXACT_UP_TO)).any()) for v in values)
+
+    return are_rounded
 
 
 def _with_ends_of_reductions(model: ModelProto) -> ModelProto:

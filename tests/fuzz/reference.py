@@ -15,7 +15,7 @@ from onnx import ModelProto, TensorProto, inliner
 
 from tests.fuzz import compare, integers, noise, plain
 from tests.fuzz.compare import Exact, is_finite
-from tests.fuzz.inputs import Feeds, runnable, trains
+from tests.fuzz.inputs import Feeds, runnable
 from tests.fuzz.retype import retyped, with_roundings
 
 SHAKES = (6, 24)
@@ -77,9 +77,8 @@ class Reference:
                 return
         self.random = [set() for _ in self.results]
         if noise.has_operator(model, *_RANDOM):  # an input may say whether: the mode of a Dropout
-            session = _session(runnable(model))  # a new one would draw the same numbers again
             for drawn, (inputs, first) in zip(self.random, self.results, strict=True):
-                for given in (session.run(None, inputs) for _ in range(_DRAWS)):
+                for given in (run(inputs) for _ in range(_DRAWS)):  # a new session would draw the same numbers again
                     drawn |= {at for at, one in enumerate(first) if one.tobytes() != given[at].tobytes()}
 
     def check(self, optimized: ModelProto, exact: bool, finite: bool = False) -> str | None:
@@ -186,21 +185,15 @@ def runner(model: ModelProto) -> Callable[[Feeds], list[Any]]:
     Raises what ONNX Runtime raises.
     """
     bare = runnable(model)
-    session = _session(bare)
-    if trains(bare.graph):  # its running statistics stay in the session
-        return lambda inputs: list(_session(bare).run(None, inputs))
-    return lambda inputs: list(session.run(None, inputs))
-
-
-def _session(bare: ModelProto) -> Any:
     try:
-        return ort.InferenceSession(bare.SerializeToString(), _options(), providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(bare.SerializeToString(), _options(), providers=["CPUExecutionProvider"])
     except Exception as error:
         lacking = re.search(r"Could not find an implementation for (\w+)\(", str(error))
         if lacking is None:
             raise
         written_out = inliner.inline_selected_functions(bare, [("", lacking[1])], inline_schema_functions=True)
-        return ort.InferenceSession(written_out.SerializeToString(), _options(), providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(written_out.SerializeToString(), _options(), providers=["CPUExecutionProvider"])
+    return lambda inputs: list(session.run(None, inputs))
 
 
 def _attempt(run: Callable[[Feeds], list[Any]], inputs: Feeds) -> tuple[list[Any] | None, str]:

@@ -58,9 +58,9 @@ class RecognizeGroupNorm(Rule[GroupedNorm]):
             return NoMatch("the normalization does not cover each group, or scales it", norm)
         if x.dtype not in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16):
             return NoMatch("its type is not known, or wider than what normalizations compute in", node)
-        refusal = needs_opset(node, facts, "GroupNormalization", 21, "a normalization between two Reshapes")
-        if refusal is None and facts.target is not Target.TENSORRT:
+        if facts.target is not Target.TENSORRT:
             return Refused("the standard's definition of GroupNormalization, which runtimes execute, cancels", node)
+        refusal = needs_opset(node, facts, "GroupNormalization", 21, "a normalization between two Reshapes")
         return refusal or GroupedNorm(node, norm, x, groups, channels)
 
     def rewrite(self, found: GroupedNorm, edit: Rewriter) -> None:

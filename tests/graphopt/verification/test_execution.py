@@ -197,3 +197,11 @@ def test_another_node_sees_the_statistics_from_before_the_training(nodes: str) -
     for found in (engine.run(feeds), engine.run(feeds)):
         for name in ("y", "a", "z"):
             np.testing.assert_allclose(np.asarray(found[name]), np.asarray(expected[name]), rtol=1e-5)
+
+
+def test_the_reference_runs_functions_of_another_opset_where_that_means_the_same() -> None:
+    function = '<domain: "own", opset_import: ["" : 16]> leak <slope: float = 0.25> (a) => (b) '
+    function += "{ b = LeakyRelu<alpha: float = @slope>(a) }"
+    proto = model("(float[2] x) => (float[2] y) { y = own.leak(x) }", functions=function, domains=', "own" : 1')
+    given = Reference(Located(proto)).run({"x": np.array([-2.0, 4.0], np.float32)})
+    np.testing.assert_array_equal(given["y"], np.array([-0.5, 4.0], np.float32))
